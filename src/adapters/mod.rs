@@ -1,0 +1,15 @@
+//! How the needs are met: one folder per technology, none of which sees another. `compose.rs` combines them.
+
+pub mod config_cache;
+pub mod crypto;
+#[cfg(any(test, feature = "mocks"))]
+pub mod frozen;
+pub mod journal;
+pub mod llm;
+pub mod memory;
+pub mod postgres;
+pub mod redis;
+pub mod runtime;
+pub mod sandbox;
+pub mod sqlite;
+pub mod telemetry;

@@ -1,0 +1,11 @@
+//! (being written)
+
+pub mod accounts;
+pub mod config;
+pub mod fault;
+pub mod ledger;
+pub mod ledger_batch;
+pub mod meter;
+pub mod migrate;
+pub mod request_log;
+pub mod sessions;

@@ -1,0 +1,202 @@
+//! Who is calling: accounts and the sessions that prove them.
+
+use std::sync::Arc;
+
+use super::error::{Code, Error};
+use super::model::accounts::{Account, Creation, Email, NewAccount, PasswordIdentity, SESSION_LIFETIME, Session};
+use super::model::fact::Fact;
+use super::model::ids::{IdentityId, SessionId, UserId};
+use super::model::principal::{Credential, Principal};
+use super::model::secret::Secret;
+use crate::ports::accounts::{AccountRepo, SessionRepo};
+use crate::ports::journal::Journal;
+use crate::ports::oidc::PasswordHasher;
+use crate::ports::runtime::{Clock, IdSource};
+
+/// Accounts and sessions.
+pub struct Accounts {
+    /// People.
+    pub accounts: Arc<dyn AccountRepo>,
+    /// Their devices.
+    pub sessions: Arc<dyn SessionRepo>,
+    /// Their passwords.
+    pub passwords: Arc<dyn PasswordHasher>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and tokens.
+    pub ids: Arc<dyn IdSource>,
+    /// Hears about sign-ups and sign-ins.
+    pub journal: Arc<dyn Journal>,
+}
+
+/// A person to be created by an operator.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// The address.
+    pub email: Email,
+    /// Display name; the part before the `@` when absent.
+    pub name: Option<String>,
+    /// A password, 8 to 128 UTF-16 units.
+    pub password: Option<Secret>,
+    /// Whether the address counts as proved.
+    pub verified: bool,
+}
+
+impl Accounts {
+    /// The person behind a session token; nobody when it is unknown or has expired.
+    pub async fn resolve(&self, token: &str) -> Result<Option<Principal>, Error> {
+        let Some(signed_in) = self.sessions.find_by_token(token).await? else { return Ok(None) };
+        let now = self.clock.now();
+        let session = signed_in.session;
+        if session.expires_at <= now {
+            self.sessions.revoke(&session.id).await?;
+            return Ok(None);
+        }
+        if session.is_due_for_extension(now) {
+            self.sessions.extend(&session.id, now + SESSION_LIFETIME, now).await?;
+        }
+        Ok(Some(Principal { account: signed_in.account, credential: Credential::Session(session.id) }))
+    }
+
+    /// Creates an account; a taken address is a conflict.
+    pub async fn create(&self, new: NewUser) -> Result<Account, Error> {
+        let password = match &new.password {
+            Some(password) => Some(self.password_identity(password).await?),
+            None => None,
+        };
+        let now = self.clock.now();
+        let name = new.name.unwrap_or_else(|| new.email.as_str().split('@').next().unwrap_or_default().to_owned());
+        let account = Account {
+            id: UserId::new(self.ids.token()),
+            name,
+            email: new.email,
+            email_verified: new.verified,
+            image: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let new = NewAccount { account, password };
+        match self.accounts.create(&new).await? {
+            Creation::Created => {
+                self.journal.record(Fact::UserRegistered { user: new.account.id.clone() });
+                Ok(new.account)
+            }
+            Creation::AddressTaken => Err(Error::new(Code::Conflict).saying("a user with this e-mail address exists")),
+        }
+    }
+
+    /// Opens a session for the person with this address.
+    pub async fn open_session(&self, email: &Email) -> Result<Session, Error> {
+        let account = self.find_by_email(email).await?;
+        let now = self.clock.now();
+        let session = Session {
+            id: SessionId::new(self.ids.token()),
+            token: Secret::new(self.ids.token()),
+            user: account.id.clone(),
+            expires_at: now + SESSION_LIFETIME,
+            created_at: now,
+            updated_at: now,
+            ip_address: Some(String::new()),
+            user_agent: Some(String::new()),
+        };
+        self.sessions.open(&session).await?;
+        self.journal.record(Fact::SessionOpened { user: account.id });
+        Ok(session)
+    }
+
+    /// The person with this address, or [`Code::NotFound`].
+    pub async fn find_by_email(&self, email: &Email) -> Result<Account, Error> {
+        self.accounts
+            .find_by_email(email)
+            .await?
+            .ok_or_else(|| Error::new(Code::NotFound).saying("no user has this e-mail address"))
+    }
+
+    async fn password_identity(&self, password: &Secret) -> Result<PasswordIdentity, Error> {
+        let length = password.expose().encode_utf16().count();
+        if !PASSWORD_LENGTH.contains(&length) {
+            return Err(Error::new(Code::InvalidRequest).saying("a password has 8 to 128 characters"));
+        }
+        Ok(PasswordIdentity { id: IdentityId::new(self.ids.token()), hash: self.passwords.hash(password).await? })
+    }
+}
+
+/// Accepted lengths, UTF-16 units (contract `auth.md` §1).
+const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 8..=128;
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Duration, Utc};
+
+    use super::*;
+    use crate::core::model::accounts::SignedIn;
+    use crate::ports::mocks::{
+        MockAccountRepo, MockClock, MockIdSource, MockJournal, MockPasswordHasher, MockSessionRepo,
+    };
+
+    const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
+    fn accounts(sessions: MockSessionRepo) -> Accounts {
+        let mut clock = MockClock::new();
+        clock.expect_now().return_const(NOW);
+        Accounts {
+            accounts: Arc::new(MockAccountRepo::new()),
+            sessions: Arc::new(sessions),
+            passwords: Arc::new(MockPasswordHasher::new()),
+            clock: Arc::new(clock),
+            ids: Arc::new(MockIdSource::new()),
+            journal: Arc::new(MockJournal::new()),
+        }
+    }
+
+    fn ending_in(left: Duration) -> MockSessionRepo {
+        let mut sessions = MockSessionRepo::new();
+        sessions.expect_find_by_token().returning(move |token| {
+            let account = Account {
+                id: UserId::new("u"),
+                name: String::new(),
+                email: Email::stored("a@b.co"),
+                email_verified: true,
+                image: None,
+                created_at: NOW,
+                updated_at: NOW,
+            };
+            let session = Session {
+                id: SessionId::new("s"),
+                token: Secret::new(token),
+                user: account.id.clone(),
+                expires_at: NOW + left,
+                created_at: NOW,
+                updated_at: NOW,
+                ip_address: None,
+                user_agent: None,
+            };
+            Ok(Some(SignedIn { session, account }))
+        });
+        sessions
+    }
+
+    #[tokio::test]
+    async fn a_fresh_session_is_left_alone() {
+        let found = accounts(ending_in(Duration::days(7))).resolve("t").await.unwrap();
+        assert_eq!(found.unwrap().user().as_str(), "u");
+    }
+
+    #[tokio::test]
+    async fn a_day_old_session_is_extended() {
+        let mut sessions = ending_in(Duration::days(6));
+        sessions
+            .expect_extend()
+            .withf(|_, until, _| *until == NOW + Duration::days(7))
+            .times(1)
+            .returning(|_, _, _| Ok(()));
+        assert!(accounts(sessions).resolve("t").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_expired_session_is_nobody_and_is_removed() {
+        let mut sessions = ending_in(Duration::zero());
+        sessions.expect_revoke().times(1).returning(|_| Ok(()));
+        assert!(accounts(sessions).resolve("t").await.unwrap().is_none());
+    }
+}

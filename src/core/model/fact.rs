@@ -1,0 +1,242 @@
+//! Everything worth counting or logging, as data (contract `observability.md` §3–5).
+//!
+//! The core records a fact; one adapter turns it into metrics, log lines and rows. Tests assert facts.
+
+use super::chats::ChatEvent;
+use super::ids::{KeyEntryId, RequestId, UserId};
+use super::ledger::{EntryKind, Flux};
+use super::request_log::LoggedRequest;
+
+/// One thing that happened. Never holds a prompt, an answer, a key, a token or an address.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact {
+    /// A chat completion passed its gates and is about to be routed.
+    GenerationRequested {
+        /// The call.
+        request: RequestId,
+        /// The caller.
+        user: UserId,
+        /// Resolved logical model id.
+        model: String,
+        /// Whether a stream was asked for.
+        stream: bool,
+        /// Number of messages, when the body has a list of them.
+        messages: Option<usize>,
+    },
+    /// A call that reached routing ended, one way or another. Becomes a row, metrics and a line.
+    GenerationEnded {
+        /// The row.
+        row: LoggedRequest,
+        /// How a stream ended; absent for non-streamed calls.
+        ended: Option<StreamEnd>,
+    },
+    /// The first byte of a streamed answer arrived.
+    FirstByte {
+        /// Resolved logical model id.
+        model: String,
+        /// Since just before routing, ms.
+        after_ms: i64,
+    },
+    /// A stream broke.
+    StreamInterrupted {
+        /// Resolved logical model id.
+        model: String,
+        /// Whether anything had been delivered.
+        stage: InterruptionStage,
+    },
+    /// An upstream answered a failure status.
+    UpstreamRefused {
+        /// Upstream label.
+        provider: String,
+        /// Its status.
+        status: u16,
+    },
+    /// An attempt failed and another one follows.
+    FallbackTaken {
+        /// Upstream label.
+        provider: String,
+        /// The key slot that failed.
+        from_key: KeyEntryId,
+        /// Status text, or `timeout`.
+        reason: String,
+        /// Sanitised text of the failure, at most 256 bytes; for the log line only.
+        snippet: Option<String>,
+    },
+    /// Every key of an upstream failed.
+    KeysExhausted {
+        /// Upstream label.
+        provider: String,
+    },
+    /// The whole chain failed with one status: an account-wide limit that more keys do not cure.
+    SameStatusExhaustion {
+        /// Upstream label.
+        provider: String,
+        /// The status.
+        status: u16,
+    },
+    /// A request got no upstream at all.
+    RequestExhausted {
+        /// `llm` or `tts`.
+        surface: &'static str,
+    },
+    /// A stored key could not be opened.
+    KeyUnreadable {
+        /// Upstream label.
+        provider: String,
+        /// The slot.
+        key: KeyEntryId,
+    },
+    /// Flux was taken.
+    Debited {
+        /// Who paid.
+        user: UserId,
+        /// For what.
+        request: RequestId,
+        /// Asked.
+        requested: Flux,
+        /// Taken.
+        charged: Flux,
+        /// Remains.
+        balance: Flux,
+        /// Whether it had been taken before.
+        replayed: bool,
+    },
+    /// Flux was added.
+    Credited {
+        /// Who received.
+        user: UserId,
+        /// How much.
+        amount: Flux,
+        /// `credit`, `initial` or `promo`.
+        kind: EntryKind,
+        /// Metric label, e.g. `admin_promo`.
+        source: &'static str,
+        /// Remains.
+        balance: Flux,
+    },
+    /// A debit was refused or took less than asked.
+    InsufficientBalance,
+    /// Flux was owed and not collected. Operators page on this.
+    Unbilled {
+        /// The call.
+        request: RequestId,
+        /// Who owes.
+        user: UserId,
+        /// How much.
+        amount: Flux,
+        /// Fixed reason code, e.g. `debit_failed`.
+        reason: &'static str,
+        /// `streaming` or `non_streaming`.
+        stage: &'static str,
+        /// Resolved logical model id.
+        model: String,
+    },
+    /// A limiter refused a call.
+    RateLimited {
+        /// The limiter.
+        route: &'static str,
+        /// `user` or `ip`.
+        key_type: &'static str,
+        /// Its size.
+        limit: u32,
+    },
+    /// A limiter, cache or bus could not be reached and the request went on without it.
+    Degraded {
+        /// What was attempted, e.g. `balance_cache.find`.
+        operation: &'static str,
+        /// The cause, for the log.
+        cause: String,
+    },
+    /// The routing document was dropped or reloaded.
+    ConfigReloaded {
+        /// `pubsub`, `ttl` or `manual`.
+        source: &'static str,
+    },
+    /// An expired copy of a configuration entry was used because the store was unreachable.
+    ConfigStaleUse,
+    /// A stored configuration entry is unusable; the value is never told.
+    ConfigInvalid {
+        /// The entry.
+        name: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The connection that hears about changes came, went or failed.
+    SubscriberState {
+        /// `connected`, `reconnecting` or `error`.
+        state: &'static str,
+    },
+    /// An operator's configuration write ended.
+    ConfigWritten {
+        /// `success`, `4xx` or `5xx`.
+        result: &'static str,
+    },
+    /// An operator did something.
+    AdminAction {
+        /// What, e.g. `flux_grants`.
+        action: &'static str,
+        /// Who.
+        actor: UserId,
+        /// `applied`, `dry_run`, `rejected`, `forbidden` or `failed`.
+        outcome: &'static str,
+    },
+    /// A user row was made.
+    UserRegistered {
+        /// The user.
+        user: UserId,
+    },
+    /// A session row was made.
+    SessionOpened {
+        /// Whose.
+        user: UserId,
+    },
+    /// A chat event could not be published; receivers catch up by pulling.
+    PublishFailed {
+        /// The event, without its contents in any log.
+        event: Box<ChatEvent>,
+    },
+}
+
+/// How a streamed answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// Completely.
+    Done,
+    /// The client left.
+    ClientClosed,
+    /// The upstream broke it off or sent an error event.
+    UpstreamError,
+    /// No byte for too long, or too long in all.
+    IdleTimeout,
+}
+
+impl StreamEnd {
+    /// The metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::ClientClosed => "client_closed",
+            Self::UpstreamError => "upstream_error",
+            Self::IdleTimeout => "idle_timeout",
+        }
+    }
+}
+
+/// How far a stream was when it broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InterruptionStage {
+    /// Nothing had been delivered.
+    BeforeFirstChunk,
+    /// Something had.
+    MidStream,
+}
+
+impl InterruptionStage {
+    /// The metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BeforeFirstChunk => "before_first_chunk",
+            Self::MidStream => "mid_stream",
+        }
+    }
+}

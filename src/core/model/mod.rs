@@ -1,0 +1,19 @@
+//! The vocabulary: nouns every room speaks, and the pure rules that belong to them.
+//!
+//! Nothing here waits, reads a clock, draws a number or touches a driver. A decision about money,
+//! routing or access is a function of its arguments, so it is tested once and holds for every adapter.
+
+pub mod accounts;
+pub mod chats;
+pub mod config;
+pub mod fact;
+pub mod ids;
+pub mod ledger;
+pub mod limits;
+pub mod llm;
+pub mod meter;
+pub mod page;
+pub mod principal;
+pub mod request_log;
+pub mod secret;
+pub mod tts;
