@@ -73,12 +73,12 @@ impl Redis {
         Ok(Self { pool: Arc::new(pool), info, keys: Keys::new(&settings.namespace) })
     }
 
-    pub(super) async fn query<T: FromRedisValue>(&self, operation: &'static str, cmd: &Cmd) -> Result<T, Fault> {
+    async fn query<T: FromRedisValue>(&self, operation: &'static str, cmd: &Cmd) -> Result<T, Fault> {
         let mut link = self.pool.link(operation).await?;
         cmd.query_async(&mut *link).await.map_err(|error| fault(operation, error))
     }
 
-    pub(super) async fn invoke<T: FromRedisValue>(
+    async fn invoke<T: FromRedisValue>(
         &self,
         operation: &'static str,
         call: &ScriptInvocation<'_>,
@@ -88,12 +88,12 @@ impl Redis {
     }
 
     /// A client whose connections push what is published to them.
-    pub(super) fn push_client(&self) -> Result<Client, Fault> {
+    fn push_client(&self) -> Result<Client, Fault> {
         let settings = self.info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         Client::open(self.info.clone().set_redis_settings(settings)).map_err(|error| fault("redis.settings", error))
     }
 
-    pub(super) fn keys(&self) -> &Keys {
+    fn keys(&self) -> &Keys {
         &self.keys
     }
 }
