@@ -9,4 +9,5 @@ pub mod error;
 pub mod health;
 pub mod ledger;
 pub mod limits;
+pub mod llm;
 pub mod model;
