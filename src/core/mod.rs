@@ -4,6 +4,7 @@
 //! config · accounts · ledger · limits · llm · admin · health.
 
 pub mod accounts;
+pub mod admin;
 pub mod config;
 pub mod error;
 pub mod health;
