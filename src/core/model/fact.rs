@@ -190,6 +190,22 @@ pub enum Fact {
         /// Whose.
         user: UserId,
     },
+    /// A request arrived. Exactly one [`Fact::HttpEnded`] with the same method MUST follow, also when the client leaves.
+    HttpStarted {
+        /// Upper-case method; `_OTHER` for one outside the standard list, so that labels stay few.
+        method: &'static str,
+    },
+    /// The answer to a request was sent, or will never be.
+    HttpEnded {
+        /// As in [`Fact::HttpStarted`].
+        method: &'static str,
+        /// Route pattern, e.g. `/api/v1/flux`, or `unmatched`; never the path. `/livez` and `/readyz` are not measured.
+        route: String,
+        /// Status answered; 499 when the client left before.
+        status: u16,
+        /// From the request head to the end, ms; the fraction counts, most requests take less than one.
+        duration_ms: f64,
+    },
     /// A chat event could not be published; receivers catch up by pulling.
     PublishFailed {
         /// The event, without its contents in any log.

@@ -1,0 +1,3 @@
+//! What happens to every request on its way in and to every answer on its way out.
+
+pub mod limit_body;
