@@ -5,6 +5,7 @@
 
 mod address;
 mod environment;
+mod fields;
 mod grant_document;
 mod reading;
 mod router_document;

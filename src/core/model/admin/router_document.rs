@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::STREAMING_LABEL;
 use super::address::AddressPolicy;
+use super::fields::TIMEOUT_MS;
 use super::reading::{Issues, Members, Unusable, parse};
-use super::slices::{Slice, TIMEOUT_MS};
+use super::slices::Slice;
 use crate::core::model::llm::Defaults;
 
 /// A change of the routing configuration, checked as far as the stored state does not matter.

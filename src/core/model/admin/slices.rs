@@ -1,10 +1,10 @@
 //! The parts of a router document, one per model or upstream (contract `admin.md` §3.1, §3.2, §6.2).
 
 use serde_json::{Map, Value, json};
-use url::Url;
 
 use super::STREAMING_LABEL;
-use super::address::{AddressPolicy, check_address};
+use super::address::AddressPolicy;
+use super::fields::{TIMEOUT_MS, address, address_or, checked_key, header_template, plaintext_key, socket_address};
 use super::reading::Members;
 use crate::core::model::ids::KeyEntryId;
 use crate::core::model::llm::{FallbackTriggers, LlmUpstreamEntry, TtsUpstreamEntry};
@@ -300,85 +300,11 @@ fn read_volcengine(members: &mut Members<'_>, kind: &'static str, policy: Addres
 }
 
 fn read_streaming(members: &mut Members<'_>, policy: AddressPolicy) -> Option<Slice> {
-    let base_url = members.text("upstreamURL", 500).and_then(|text| {
-        let is_socket = text.strip_prefix("wss://").or_else(|| text.strip_prefix("ws://")).is_some_and(is_visible);
-        let Some(url) = is_socket.then(|| Url::parse(&text).ok()).flatten() else {
-            return members.fault("upstreamURL", "upstreamURL must start with ws:// or wss://");
-        };
-        admitted(members, "upstreamURL", text, &url, policy)
-    });
+    let base_url = socket_address(members, "upstreamURL", policy);
     let key = plaintext_key(members);
     let id = members.optional_slot_name("keyEntryId").unwrap_or_else(|| "volcengine-prod-1".to_owned());
     let key = WantedKey::plain(id, key?, members.path().to_owned());
     Some(Slice::Streaming(StreamingSlice { upstream: WantedUpstream::speech(base_url?, json!({}), key) }))
-}
-
-fn address(members: &mut Members<'_>, name: &'static str, policy: AddressPolicy) -> Option<String> {
-    let text = members.text(name, 2_000)?;
-    checked_address(members, name, text, policy)
-}
-
-fn address_or(members: &mut Members<'_>, name: &'static str, default: &str, policy: AddressPolicy) -> Option<String> {
-    let Some(value) = members.optional(name) else { return Some(default.to_owned()) };
-    let Value::String(text) = value else {
-        return members.fault(name, super::reading::wrong_type("string", &value));
-    };
-    checked_address(members, name, text, policy)
-}
-
-fn checked_address(members: &mut Members<'_>, name: &str, text: String, policy: AddressPolicy) -> Option<String> {
-    let is_short = text.len() <= 2_000;
-    let Some(url) = (is_short && is_visible(&text)).then(|| Url::parse(&text).ok()).flatten() else {
-        return members.fault(name, format!("{name} must be a valid URL"));
-    };
-    admitted(members, name, text, &url, policy)
-}
-
-fn admitted(members: &mut Members<'_>, name: &str, text: String, url: &Url, policy: AddressPolicy) -> Option<String> {
-    let schemes = if name == "upstreamURL" { ("wss", "ws") } else { ("https", "http") };
-    match check_address(url, schemes, policy) {
-        None => Some(text),
-        Some(why) => members.policy_fault(name, format!("{name} {why}")),
-    }
-}
-
-/// Parsers of addresses drop blanks and line breaks and turn backslashes; what is stored must be what was checked.
-fn is_visible(text: &str) -> bool {
-    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\')
-}
-
-fn header_template(members: &mut Members<'_>) -> String {
-    let Some(template) = members.optional_text("headerTemplate", 200) else { return "Bearer {KEY}".to_owned() };
-    if !template.contains("{KEY}") {
-        members.fault::<()>("headerTemplate", "headerTemplate must contain {KEY}");
-    }
-    if !template.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
-        members.fault::<()>("headerTemplate", "headerTemplate must be printable ASCII");
-    }
-    template
-}
-
-fn plaintext_key(members: &mut Members<'_>) -> Option<Secret> {
-    let value = members.required("plaintextKey")?;
-    checked_key(members, value)
-}
-
-fn checked_key(members: &mut Members<'_>, value: Value) -> Option<Secret> {
-    let Value::String(key) = value else {
-        return members.fault("plaintextKey", super::reading::wrong_type("string", &value));
-    };
-    // From here on the only copy wipes itself.
-    let key = Secret::new(key);
-    if key.expose().is_empty() {
-        return members.fault("plaintextKey", "plaintextKey is required");
-    }
-    if key.expose().encode_utf16().count() > 1024 {
-        return members.fault("plaintextKey", "plaintextKey must be at most 1024 characters");
-    }
-    if key.expose().chars().any(char::is_control) {
-        return members.fault("plaintextKey", "plaintextKey must not contain control characters");
-    }
-    Some(key)
 }
 
 impl WantedKey {
@@ -396,6 +322,3 @@ impl WantedUpstream<TtsUpstreamEntry> {
         Self { entry: TtsUpstreamEntry { base_url, keys: Vec::new(), adapter_params }, keys: vec![key] }
     }
 }
-
-/// Accepted time limits, ms (contract `gateway.md` §11).
-pub(super) const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1..=600_000;
