@@ -82,6 +82,8 @@ pub enum KeySource {
     Plain(Secret),
     /// This slot of the stored model of the same name.
     Keep(KeyEntryId),
+    /// Sealed by now; no document says so.
+    Sealed(String),
 }
 
 impl Slice {
@@ -92,6 +94,42 @@ impl Slice {
             Self::Tts(slice) => slice.kind,
             Self::Streaming(_) => STREAMING_LABEL,
         }
+    }
+
+    /// The model, unless it is the streaming upstream.
+    pub fn model(&self) -> Option<&str> {
+        match self {
+            Self::Llm(slice) => Some(&slice.model),
+            Self::Tts(slice) => Some(&slice.model),
+            Self::Streaming(_) => None,
+        }
+    }
+
+    /// Every key slot, in order.
+    pub fn keys(&self) -> Vec<&WantedKey> {
+        match self {
+            Self::Llm(slice) => slice.upstreams.iter().flat_map(|upstream| &upstream.keys).collect(),
+            Self::Tts(TtsSlice { upstream, .. }) | Self::Streaming(StreamingSlice { upstream }) => {
+                upstream.keys.iter().collect()
+            }
+        }
+    }
+
+    /// Replaces every key in the clear by what `seal` makes of (key, label, slot); the clear text is wiped.
+    pub fn seal_keys<E>(&mut self, seal: impl Fn(&Secret, &str, &KeyEntryId) -> Result<String, E>) -> Result<(), E> {
+        let (label, keys): (&str, Vec<&mut WantedKey>) = match self {
+            Self::Llm(slice) => {
+                (&slice.model, slice.upstreams.iter_mut().flat_map(|upstream| &mut upstream.keys).collect())
+            }
+            Self::Tts(slice) => (&slice.model, slice.upstream.keys.iter_mut().collect()),
+            Self::Streaming(slice) => (STREAMING_LABEL, slice.upstream.keys.iter_mut().collect()),
+        };
+        for key in keys {
+            if let KeySource::Plain(plaintext) = &key.source {
+                key.source = KeySource::Sealed(seal(plaintext, label, &key.id)?);
+            }
+        }
+        Ok(())
     }
 
     /// Reads one slice of a document.
