@@ -1,6 +1,7 @@
 //! (being written)
 
 pub mod accounts;
+pub mod audit;
 pub mod config;
 pub mod fault;
 pub mod ledger;
