@@ -4,6 +4,7 @@
 //! every connection runs in UTC.
 
 pub mod accounts;
+pub mod audit;
 pub mod config;
 pub mod fault;
 pub mod ledger;

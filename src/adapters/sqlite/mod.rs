@@ -4,6 +4,7 @@
 //! transaction sees what it will write over; a few others read. Times are microseconds since 1970 UTC.
 
 pub mod accounts;
+pub mod audit;
 pub mod config;
 pub mod fault;
 pub mod ledger;

@@ -4,6 +4,8 @@
 //! routing or access is a function of its arguments, so it is tested once and holds for every adapter.
 
 pub mod accounts;
+pub mod admin;
+pub mod audit;
 pub mod chats;
 pub mod config;
 pub mod fact;
