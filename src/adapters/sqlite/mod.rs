@@ -7,6 +7,8 @@ pub mod accounts;
 pub mod config;
 pub mod fault;
 pub mod ledger;
+mod ledger_batch;
+mod ledger_rows;
 pub mod meter;
 pub mod migrate;
 pub mod request_log;
