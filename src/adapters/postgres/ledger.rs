@@ -151,7 +151,7 @@ impl LedgerRepo for PgLedger {
         .fetch_optional(&self.pool)
         .await
         .map_err(fault(OPERATION))?;
-        after.map_or(Ok(Flux::ZERO), |after| amount(after, "flux_transaction.balance_after", user.as_str(), OPERATION))
+        after.map_or(Ok(Flux::ZERO), |after| amount(after, "flux_transaction", "balance_after", user.as_str(), OPERATION))
     }
 }
 
@@ -173,7 +173,7 @@ impl PgLedger {
 
 async fn standing(pool: &PgPool, user: &UserId, operation: &'static str) -> Result<Standing, Fault> {
     let row: Option<BalanceRow> = sqlx::query_as(
-        "select user_id, flux, coalesce(version, 0), updated_at, deleted_at is not null \
+        "select user_id, flux, version, updated_at, deleted_at is not null \
          from user_flux where user_id = $1",
     )
     .bind(user.as_str())

@@ -14,7 +14,7 @@ use super::fault::fault;
 use super::ledger_rows::{self, BalanceRow, amount};
 use crate::core::model::ids::{RequestId, UserId};
 use crate::core::model::ledger::{Debit, DebitOutcome};
-use crate::core::model::posting::{Past, Pasts, apply_debits};
+use crate::core::model::posting::{LockedBalance, Past, Pasts, apply_debits};
 use crate::ports::{Fault, FaultKind};
 
 /// How debits are put together.
@@ -86,44 +86,61 @@ async fn work(pool: PgPool, queue: Arc<Mutex<mpsc::Receiver<Waiting>>>, largest:
 }
 
 /// Makes all debits in one transaction. When the database objects to something in it (text it cannot store, a row
-/// held too long by others), each is made by itself, so that the cause fails alone; a repetition of something that
+/// others hold for too long), each is made by itself, so that the cause fails alone; a repetition of something that
 /// had been committed after all is a replay.
 async fn make(pool: &PgPool, debits: &[Debit]) -> Vec<Result<DebitOutcome, Fault>> {
-    let error = match commit(pool, debits).await {
+    let error = match commit(pool, debits, BEGIN_TOGETHER).await {
         Ok(outcomes) => return outcomes,
         Err(error) => error,
     };
-    if debits.len() == 1 || !is_objection(&error) {
+    if !matches!(error, sqlx::Error::Database(_) | sqlx::Error::Encode(_)) {
         let fault = fault(OPERATION)(error);
-        return debits.iter().map(|_| Err(Fault::new(fault.kind(), OPERATION, cause(&fault)))).collect();
+        return debits.iter().map(|_| Err(copy(&fault))).collect();
     }
     let mut outcomes = Vec::with_capacity(debits.len());
+    let mut stuck: HashMap<&UserId, Fault> = HashMap::new();
     for debit in debits {
-        match commit(pool, std::slice::from_ref(debit)).await {
+        if let Some(fault) = stuck.get(&debit.user) {
+            outcomes.push(Err(copy(fault)));
+            continue;
+        }
+        match commit(pool, std::slice::from_ref(debit), BEGIN_ALONE).await.map_err(fault(OPERATION)) {
             Ok(outcome) => outcomes.extend(outcome),
-            Err(error) => outcomes.push(Err(fault(OPERATION)(error))),
+            Err(fault) => {
+                if fault.kind() == FaultKind::Timeout {
+                    stuck.insert(&debit.user, copy(&fault));
+                }
+                outcomes.push(Err(fault));
+            }
         }
     }
     outcomes
 }
 
-fn is_objection(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(_) | sqlx::Error::Encode(_))
+/// Read committed: the replay lookup behind the locks MUST see what their last holders committed. One held row must
+/// not hold up the others of a batch for long; alone, a debit has more patience.
+const BEGIN_TOGETHER: &str = "begin isolation level read committed; set local lock_timeout = '1s'";
+const BEGIN_ALONE: &str = "begin isolation level read committed; set local lock_timeout = '5s'";
+
+/// The same fault for one more caller.
+fn copy(fault: &Fault) -> Fault {
+    let cause = std::error::Error::source(fault).map_or_else(|| fault.to_string(), ToString::to_string);
+    Fault::new(fault.kind(), OPERATION, cause)
 }
 
-fn cause(fault: &Fault) -> String {
-    std::error::Error::source(fault).map_or_else(|| fault.to_string(), ToString::to_string)
-}
-
-async fn commit(pool: &PgPool, debits: &[Debit]) -> Result<Vec<Result<DebitOutcome, Fault>>, sqlx::Error> {
-    let mut tx = ledger_rows::begin(pool).await?;
-    let (rows, unsound_rows) = ledger_rows::sort_rows(lock(&mut tx, debits).await?, OPERATION);
+async fn commit(
+    pool: &PgPool,
+    debits: &[Debit],
+    begin: &'static str,
+) -> Result<Vec<Result<DebitOutcome, Fault>>, sqlx::Error> {
+    let mut tx = pool.begin_with(begin).await?;
+    let (rows, unsound_rows) = sort_rows(lock(&mut tx, debits).await?);
     let (clock, stored) = replays(&mut tx, debits).await?;
     let (pasts, unsound_pasts) = sort_pasts(stored);
 
     let unsound = |debit: &Debit| {
         let past = unsound_pasts.get(&(debit.user.clone(), debit.request.clone()));
-        past.or_else(|| unsound_rows.get(&debit.user)).map(|fault| Fault::new(fault.kind(), OPERATION, cause(fault)))
+        past.or_else(|| unsound_rows.get(&debit.user)).map(copy)
     };
     let faults: Vec<Option<Fault>> = debits.iter().map(unsound).collect();
     let sound = debits.iter().zip(&faults).filter(|(_, fault)| fault.is_none()).map(|(debit, _)| debit);
@@ -146,7 +163,7 @@ async fn commit(pool: &PgPool, debits: &[Debit]) -> Result<Vec<Result<DebitOutco
 async fn lock(connection: &mut PgConnection, debits: &[Debit]) -> Result<Vec<BalanceRow>, sqlx::Error> {
     let users: BTreeSet<&str> = debits.iter().map(|debit| debit.user.as_str()).collect();
     sqlx::query_as(
-        "select user_id, flux, coalesce(version, 0), updated_at, deleted_at is not null \
+        "select user_id, flux, version, updated_at, deleted_at is not null \
          from user_flux where user_id = any($1) order by user_id for update",
     )
     .bind(Vec::from_iter(users))
@@ -181,11 +198,24 @@ async fn replays(
     Ok((clock, pasts.collect()))
 }
 
+/// Sorts checked rows from unusable ones, so that one bad row fails only those who ask for it.
+fn sort_rows(rows: Vec<BalanceRow>) -> (HashMap<UserId, LockedBalance>, HashMap<UserId, Fault>) {
+    let (mut sound, mut unsound) = (HashMap::new(), HashMap::new());
+    for row in rows {
+        let user = UserId::new(row.0.as_str());
+        match ledger_rows::balance(row, OPERATION) {
+            Ok((user, balance)) => drop(sound.insert(user, balance)),
+            Err(fault) => drop(unsound.insert(user, fault)),
+        }
+    }
+    (sound, unsound)
+}
+
 fn sort_pasts(stored: Vec<PastRow>) -> (Pasts, HashMap<(UserId, RequestId), Fault>) {
     let (mut sound, mut unsound) = (Pasts::new(), HashMap::new());
     for (user, request, charged, after) in stored {
-        let past = amount(charged, "flux_transaction.amount", &request, OPERATION).and_then(|charged| {
-            let after = amount(after, "flux_transaction.balance_after", &request, OPERATION)?;
+        let past = amount(charged, "flux_transaction", "amount", &request, OPERATION).and_then(|charged| {
+            let after = amount(after, "flux_transaction", "balance_after", &request, OPERATION)?;
             Ok(Past { charged, after })
         });
         let key = (UserId::new(user), RequestId::new(request));

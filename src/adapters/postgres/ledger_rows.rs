@@ -1,17 +1,15 @@
 //! The rows of `user_flux` and `flux_transaction`: locked, read and written, the same way for every money transaction.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde_json::Value;
 use sqlx::types::Json;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
-use super::fault::fault;
+use super::fault::{corrupt, fault};
 use crate::core::model::ids::{EntryId, RequestId, UserId};
 use crate::core::model::ledger::{Entry, EntryKind, Flux, Opening};
 use crate::core::model::posting::{LockedBalance, opening_entry};
-use crate::ports::{Fault, FaultKind};
+use crate::ports::Fault;
 
 /// Begins a transaction in which every statement sees what was committed before it: the replay lookup behind a lock
 /// MUST see the entry of whoever held that lock, whatever the database's default isolation is.
@@ -25,7 +23,7 @@ pub(super) type BalanceRow = (String, i64, i64, NaiveDateTime, bool);
 /// Checks a balance row.
 pub(super) fn balance(row: BalanceRow, operation: &'static str) -> Result<(UserId, LockedBalance), Fault> {
     let (user, flux, version, touched, closed) = row;
-    let flux = amount(flux, "user_flux.flux", &user, operation)?;
+    let flux = amount(flux, "user_flux", "flux", &user, operation)?;
     Ok((UserId::new(user), LockedBalance { flux, version, touched: touched.and_utc(), closed }))
 }
 
@@ -36,7 +34,7 @@ pub(super) async fn lock(
     operation: &'static str,
 ) -> Result<Option<LockedBalance>, Fault> {
     let row: Option<BalanceRow> = sqlx::query_as(
-        "select user_id, flux, coalesce(version, 0), updated_at, deleted_at is not null \
+        "select user_id, flux, version, updated_at, deleted_at is not null \
          from user_flux where user_id = $1 for update",
     )
     .bind(user.as_str())
@@ -134,17 +132,17 @@ pub(super) type EntryRow =
 /// Checks a ledger row.
 pub(super) fn entry(row: EntryRow, operation: &'static str) -> Result<Entry, Fault> {
     let (id, kind, charged, before, after, request, description, metadata, at) = row;
-    let kind = EntryKind::parse(&kind).ok_or_else(|| corrupt("flux_transaction.type", &id, operation))?;
+    let kind = EntryKind::parse(&kind).ok_or_else(|| corrupt(operation, "flux_transaction", "type", &id))?;
     let metadata = match metadata {
         None | Some(Json(Value::Null)) => None,
         Some(Json(Value::Object(metadata))) => Some(metadata),
-        Some(_) => return Err(corrupt("flux_transaction.metadata", &id, operation)),
+        Some(_) => return Err(corrupt(operation, "flux_transaction", "metadata", &id)),
     };
     Ok(Entry {
         kind,
-        amount: amount(charged, "flux_transaction.amount", &id, operation)?,
-        before: amount(before, "flux_transaction.balance_before", &id, operation)?,
-        after: amount(after, "flux_transaction.balance_after", &id, operation)?,
+        amount: amount(charged, "flux_transaction", "amount", &id, operation)?,
+        before: amount(before, "flux_transaction", "balance_before", &id, operation)?,
+        after: amount(after, "flux_transaction", "balance_after", &id, operation)?,
         request: request.map(RequestId::new),
         description,
         metadata,
@@ -173,26 +171,6 @@ pub(super) async fn find_entry<'c>(
 }
 
 /// Reads a stored amount, naming the cell that holds something else.
-pub(super) fn amount(stored: i64, column: &'static str, key: &str, operation: &'static str) -> Result<Flux, Fault> {
-    Flux::new(stored).ok_or_else(|| corrupt(column, key, operation))
-}
-
-fn corrupt(column: &'static str, key: &str, operation: &'static str) -> Fault {
-    Fault::new(FaultKind::Corrupt, operation, format!("{column} of row {key:?} is outside its vocabulary"))
-}
-
-/// Sorts checked rows from unusable ones, so that one bad row fails only those who ask for it.
-pub(super) fn sort_rows(
-    rows: Vec<BalanceRow>,
-    operation: &'static str,
-) -> (HashMap<UserId, LockedBalance>, HashMap<UserId, Fault>) {
-    let (mut sound, mut unsound) = (HashMap::new(), HashMap::new());
-    for row in rows {
-        let user = UserId::new(row.0.as_str());
-        match balance(row, operation) {
-            Ok((user, balance)) => drop(sound.insert(user, balance)),
-            Err(fault) => drop(unsound.insert(user, fault)),
-        }
-    }
-    (sound, unsound)
+pub(super) fn amount(stored: i64, table: &str, column: &str, key: &str, operation: &'static str) -> Result<Flux, Fault> {
+    Flux::new(stored).ok_or_else(|| corrupt(operation, table, column, key))
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod fault;
 pub mod ledger;
 pub mod ledger_batch;
+mod ledger_rows;
 pub mod meter;
 pub mod migrate;
 pub mod request_log;

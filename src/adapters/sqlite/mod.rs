@@ -8,6 +8,8 @@ pub mod audit;
 pub mod config;
 pub mod fault;
 pub mod ledger;
+mod ledger_batch;
+mod ledger_rows;
 pub mod meter;
 pub mod migrate;
 pub mod request_log;
