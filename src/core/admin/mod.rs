@@ -18,6 +18,7 @@ pub use trail::Trail;
 
 use super::error::{Code, Error};
 use super::ledger::Ledger;
+use super::llm::SANDBOX_MODEL;
 use super::model::admin::{AddressPolicy, Issue, Unusable};
 use crate::ports::accounts::AccountRepo;
 use crate::ports::config::ConfigStore;
@@ -48,8 +49,6 @@ pub struct Policy {
     pub sandbox: bool,
 }
 
-/// The chat model of the sandbox.
-pub const SANDBOX_MODEL: &str = "sandbox";
 /// The speech model of the sandbox.
 pub const SANDBOX_VOICE: &str = "sandbox-voice";
 
