@@ -3,6 +3,7 @@
 use poem_openapi::{LicenseObject, OpenApi, OpenApiService, ServerObject, Tags};
 use serde_json::{Map, Value};
 
+use super::admin::AdminApi;
 use super::health::HealthApi;
 use super::ledger::LedgerApi;
 use super::llm::LlmApi;
@@ -28,7 +29,7 @@ const DESCRIPTION: &str = "Identity, a prepaid credit ledger and an OpenAI-compa
 
 /// Every operation there is. Adding a door means adding it here.
 pub(super) fn service() -> OpenApiService<impl OpenApi + 'static, ()> {
-    OpenApiService::new((HealthApi, LedgerApi, LlmApi), "airi-server", env!("CARGO_PKG_VERSION"))
+    OpenApiService::new((HealthApi, LedgerApi, LlmApi, AdminApi), "airi-server", env!("CARGO_PKG_VERSION"))
         .description(DESCRIPTION)
         .license(LicenseObject::new("MIT"))
         .server(ServerObject::new("/").description("This server"))
