@@ -10,6 +10,7 @@ pub mod error;
 pub mod health;
 pub mod ledger;
 pub mod limits;
+pub mod llm;
 pub mod model;
 
 use std::sync::Arc;
