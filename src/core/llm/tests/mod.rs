@@ -1,1 +1,8 @@
-//! Scenarios of the gateway, over scripted doubles.
+//! The gateway as a whole, over scripted doubles that give way at every await.
+
+mod doubles;
+mod dropping;
+mod gates;
+mod money;
+mod scenarios;
+mod streams;
