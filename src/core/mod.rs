@@ -28,6 +28,10 @@ pub struct App {
     pub ledger: Arc<ledger::Ledger>,
     /// Call limits.
     pub limits: Arc<limits::Limits>,
+    /// Chat completions.
+    pub completions: Arc<llm::Completions>,
+    /// What operators may do.
+    pub admin: Arc<admin::Admin>,
     /// Readiness.
     pub health: Arc<health::Health>,
     /// Where the doors record facts.

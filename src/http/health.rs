@@ -50,6 +50,7 @@ struct Identity {
 
 /// The process runs.
 #[derive(Object)]
+#[oai(example)]
 struct Alive {
     /// Always `live`.
     status: String,
@@ -106,7 +107,7 @@ impl HealthApi {
     /// Touches no dependency.
     #[oai(path = "/livez", method = "get", operation_id = "getLiveness")]
     async fn live(&self) -> Result<Json<Alive>, ApiError> {
-        Ok(Json(Alive { status: "live".to_owned() }))
+        Ok(Json(Alive::example()))
     }
 
     /// Say whether requests should be sent here
@@ -168,6 +169,12 @@ impl Example for Identity {
             docs,
             ui: PRODUCT_UI.to_owned(),
         }
+    }
+}
+
+impl Example for Alive {
+    fn example() -> Self {
+        Self { status: "live".to_owned() }
     }
 }
 

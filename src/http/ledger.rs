@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::auth::SignedIn;
 use super::error::ApiError;
-use super::payload::iso_millis;
+use super::payload::{LooseInteger, iso_millis};
 use super::spec::Tag;
 use crate::core::App;
 use crate::core::model::ids::EntryId;
@@ -112,13 +112,13 @@ impl LedgerApi {
         app: Data<&Arc<App>>,
         caller: SignedIn,
         /// Entries wanted, 1 to 100; 20 when absent.
-        limit: Query<Option<String>>,
+        limit: Query<Option<LooseInteger>>,
         /// Entries skipped; ignored with `before`.
-        offset: Query<Option<String>>,
+        offset: Query<Option<LooseInteger>>,
         /// The page starts right behind this entry.
         before: Query<Option<String>>,
     ) -> Result<Json<History>, ApiError> {
-        let window = Window::parse(limit.0.as_deref(), offset.0.as_deref());
+        let window = Window::parse(limit.0.as_ref().map(LooseInteger::text), offset.0.as_ref().map(LooseInteger::text));
         let before = before.0.filter(|id| !id.is_empty()).map(EntryId::new);
         let page = app.ledger.history(caller.0.user(), window, before.as_ref()).await?;
         Ok(Json(History { records: page.items.into_iter().map(Record::from).collect(), has_more: page.has_more }))

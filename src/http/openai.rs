@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 /// A chat to be continued.
 #[derive(Object)]
-#[oai(example)]
+#[oai(skip_serializing_if_is_none, example)]
 pub(super) struct ChatCompletionRequest {
     /// A model id, or `auto` for the operator's choice; `auto` when absent.
     model: Option<String>,
@@ -31,6 +31,7 @@ pub(super) struct ChatCompletionRequest {
 
 /// Options of an event stream.
 #[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
 struct StreamOptions {
     /// Whether a last chunk shall tell the usage.
     include_usage: Option<bool>,
@@ -40,6 +41,7 @@ struct StreamOptions {
 
 /// One message of a conversation.
 #[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
 struct ChatMessage {
     /// Who speaks.
     role: Role,
@@ -75,6 +77,7 @@ enum MessageContent {
 
 /// One part of a message.
 #[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
 struct ContentPart {
     /// What sort of part, e.g. `text` or `image_url`.
     r#type: String,
@@ -86,7 +89,7 @@ struct ContentPart {
 
 /// A whole answer.
 #[derive(Object)]
-#[oai(example)]
+#[oai(skip_serializing_if_is_none, example)]
 pub(super) struct ChatCompletion {
     /// The provider's id of the answer.
     id: String,
@@ -106,6 +109,7 @@ pub(super) struct ChatCompletion {
 
 /// One answer.
 #[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
 struct Choice {
     /// Its place.
     index: i64,
@@ -120,6 +124,7 @@ struct Choice {
 
 /// One event of a streamed answer; the data of the last event is `[DONE]`.
 #[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
 pub(super) struct ChatCompletionChunk {
     /// The provider's id of the answer.
     id: String,
@@ -139,6 +144,7 @@ pub(super) struct ChatCompletionChunk {
 
 /// What is new in one answer.
 #[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
 struct ChunkChoice {
     /// Its place.
     index: i64,
@@ -153,6 +159,7 @@ struct ChunkChoice {
 
 /// Tokens used.
 #[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
 struct Usage {
     /// Tokens read.
     prompt_tokens: i64,
@@ -166,7 +173,7 @@ struct Usage {
 
 /// The models a chat may name.
 #[derive(Object)]
-#[oai(example)]
+#[oai(skip_serializing_if_is_none, example)]
 pub(super) struct ModelList {
     /// Always `list`.
     pub(super) object: String,
@@ -176,6 +183,7 @@ pub(super) struct ModelList {
 
 /// A model.
 #[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
 pub(super) struct Model {
     /// What to put into `model`.
     id: String,

@@ -1,5 +1,6 @@
 //! Bodies that pass through untouched, and how values are written in JSON.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 use std::marker::PhantomData;
@@ -10,7 +11,7 @@ use futures::{Stream, TryStreamExt};
 use poem::{Body, FromRequest, IntoResponse, Request, RequestBody, Response};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
-use poem_openapi::types::Type;
+use poem_openapi::types::{ParseFromParameter, ParseResult, Type};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::Value;
 
@@ -121,6 +122,45 @@ impl<S: Type> IntoResponse for EventBytes<S> {
             // Asks reverse proxies not to collect events before passing them on.
             .header("x-accel-buffering", "no")
             .body(self.body)
+    }
+}
+
+/// A query parameter documented as an integer and kept as the text it came as, because its reader never fails.
+#[derive(Debug)]
+pub(super) struct LooseInteger(String);
+
+impl LooseInteger {
+    /// What was sent.
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Type for LooseInteger {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        "integer".into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        i32::schema_ref()
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl ParseFromParameter for LooseInteger {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        Ok(Self(value.to_owned()))
     }
 }
 

@@ -7,28 +7,36 @@ use std::time::{Duration, Instant};
 
 use airi_server::core::App;
 use airi_server::core::accounts::Accounts;
+use airi_server::core::admin::{Admin, Policy, Trail};
 use airi_server::core::config::Config;
 use airi_server::core::health::Health;
 use airi_server::core::ledger::Ledger;
 use airi_server::core::limits::Limits;
+use airi_server::core::llm::{Completions, RoutingPolicy, Settle, UsageRefusals, Walk};
 use airi_server::core::model::accounts::{Account, Email, Session, SignedIn};
 use airi_server::core::model::fact::Fact;
 use airi_server::core::model::ids::{EntryId, SessionId, UserId};
-use airi_server::core::model::ledger::{Balance, Entry, Flux, OpenOutcome};
+use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, OpenOutcome};
 use airi_server::core::model::limits::{Admission, Limit};
 use airi_server::core::model::page::{Page, Window};
 use airi_server::core::model::secret::Secret;
 use airi_server::http::{HttpSettings, routes};
 use airi_server::ports::journal::Journal;
 use airi_server::ports::limits::RateLimiter;
+use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
-    MockAccountRepo, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher, MockSessionRepo,
+    MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher,
+    MockSessionRepo, MockVault,
 };
 use airi_server::ports::probe::Probe;
-use airi_server::ports::runtime::{Clock, IdSource};
+use airi_server::ports::runtime::{Clock, IdSource, Tasks};
+use airi_server::ports::upstream::UpstreamError;
 use airi_server::ports::{Fault, FaultKind};
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
+use futures::{StreamExt, stream};
 use poem::endpoint::BoxEndpoint;
 use poem::test::TestClient;
 use poem::{EndpointExt, Response};
@@ -50,6 +58,10 @@ pub struct World {
     pub entries: Vec<Entry>,
     pub probes: Vec<(&'static str, Arc<dyn Probe>)>,
     pub leaving: CancellationToken,
+    /// Whether the model `sandbox` exists; `auto` means it.
+    pub sandbox: bool,
+    /// What the one upstream answers.
+    pub upstream: Script,
     pub facts: Facts,
     /// The window and the `before` of the last listing.
     pub listed: Arc<Mutex<Option<(Window, Option<String>)>>>,
@@ -64,9 +76,56 @@ impl Default for World {
             entries: Vec::new(),
             probes: vec![("db", Arc::new(Answering)), ("redis", Arc::new(Answering))],
             leaving: CancellationToken::new(),
+            sandbox: true,
+            upstream: whole(r#"{"id":"x",  "choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#),
             facts: Facts::default(),
             listed: Arc::default(),
         }
+    }
+}
+
+/// Answers every attempt.
+pub type Script = Arc<dyn Fn() -> UpstreamAnswer + Send + Sync>;
+
+/// An upstream that answers one JSON text.
+pub fn whole(json: &'static str) -> Script {
+    Arc::new(move || UpstreamAnswer {
+        status: 200,
+        content_type: Some("application/json".to_owned()),
+        body: stream::iter([Ok(Bytes::from_static(json.as_bytes()))]).boxed(),
+    })
+}
+
+/// An upstream that answers these pieces of an event stream, the last of which may be a failure.
+pub fn pieces(pieces: &'static [Result<&'static str, ()>]) -> Script {
+    Arc::new(move || {
+        let pieces = pieces.iter().map(|piece| match piece {
+            Ok(text) => Ok(Bytes::from_static(text.as_bytes())),
+            Err(()) => Err(UpstreamError::Transport("reset".to_owned())),
+        });
+        UpstreamAnswer {
+            status: 200,
+            content_type: Some("text/event-stream".to_owned()),
+            body: stream::iter(pieces.collect::<Vec<_>>()).boxed(),
+        }
+    })
+}
+
+struct Scripted(Script);
+
+#[async_trait]
+impl LlmUpstream for Scripted {
+    async fn send(&self, _call: &UpstreamCall) -> Result<UpstreamAnswer, UpstreamError> {
+        Ok((self.0)())
+    }
+}
+
+/// Settles while nobody looks.
+struct AtOnce;
+
+impl Tasks for AtOnce {
+    fn spawn(&self, _name: &'static str, job: BoxFuture<'static, ()>) {
+        tokio::task::spawn(job);
     }
 }
 
@@ -101,13 +160,48 @@ impl World {
             ids: ids.clone(),
             journal: journal.clone(),
         });
+        let completions = Completions {
+            config: config.clone(),
+            ledger: ledger.clone(),
+            walk: Walk {
+                upstream: Arc::new(Scripted(self.upstream)),
+                vault: Arc::new(MockVault::new()),
+                journal: journal.clone(),
+                clock: clock.clone(),
+                policy: RoutingPolicy { sandbox: self.sandbox, ..RoutingPolicy::default() },
+                usage_refusals: UsageRefusals::default(),
+            },
+            settle: Settle {
+                ledger: ledger.clone(),
+                tasks: Arc::new(AtOnce),
+                journal: journal.clone(),
+                clock: clock.clone(),
+                ids: ids.clone(),
+            },
+            clock: clock.clone(),
+        };
+        let trail = Trail {
+            log: Arc::new(MockAuditLog::new()),
+            journal: journal.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+        };
+        let admin = Admin {
+            store: Arc::new(MockConfigStore::new()),
+            vault: Arc::new(MockVault::new()),
+            accounts: Arc::new(MockAccountRepo::new()),
+            ledger: ledger.clone(),
+            trail,
+            policy: Policy::default(),
+        };
         let limits = Limits { limiter: Arc::new(OneWindow::default()), journal: journal.clone() };
         Arc::new(App {
             config,
             accounts: Arc::new(accounts),
             ledger,
             limits: Arc::new(limits),
-            completions: Arc::new(airi_server::core::llm::Completions),
+            completions: Arc::new(completions),
+            admin: Arc::new(admin),
             health: Arc::new(Health { probes: self.probes }),
             journal,
             ids,
@@ -254,6 +348,7 @@ fn ledger(balance: i64, entries: Vec<Entry>, listed: Arc<Mutex<Option<(Window, O
     let mut repo = MockLedgerRepo::new();
     let balance = Balance { flux: Flux::new(balance).unwrap(), version: 1 };
     repo.expect_open().returning(move |_, _| Ok(OpenOutcome::Found(balance)));
+    repo.expect_debit().returning(move |debit: &Debit| Ok(DebitOutcome::Charged { charged: debit.amount, balance }));
     repo.expect_capacity().returning(|_| Ok(Flux::ZERO));
     repo.expect_list().returning(move |_, window, before: Option<&EntryId>| {
         *listed.lock().unwrap() = Some((window, before.map(ToString::to_string)));
@@ -265,6 +360,7 @@ fn ledger(balance: i64, entries: Vec<Entry>, listed: Arc<Mutex<Option<(Window, O
 fn cold_cache() -> MockBalanceCache {
     let mut cache = MockBalanceCache::new();
     cache.expect_find().returning(|_| Ok(None));
+    cache.expect_offer().returning(|_, _| Ok(()));
     cache.expect_fill().returning(|_, _| Ok(()));
     cache
 }

@@ -9,6 +9,7 @@ mod router_view;
 mod trail;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use grants::{Failed, GrantAnswer, GrantResult, GrantSummary, Granted, Skipped};
 pub use keys::Reencryption;
@@ -18,7 +19,11 @@ pub use trail::Trail;
 
 use super::error::{Code, Error};
 use super::ledger::Ledger;
+use super::limits::Limits;
+use super::llm::SANDBOX_MODEL;
 use super::model::admin::{AddressPolicy, Issue, Unusable};
+use super::model::audit::Actor;
+use super::model::limits::Limit;
 use crate::ports::accounts::AccountRepo;
 use crate::ports::config::ConfigStore;
 use crate::ports::vault::Vault;
@@ -48,10 +53,21 @@ pub struct Policy {
     pub sandbox: bool,
 }
 
-/// The chat model of the sandbox.
-pub const SANDBOX_MODEL: &str = "sandbox";
 /// The speech model of the sandbox.
 pub const SANDBOX_VOICE: &str = "sandbox-voice";
+
+/// A caller who is turned away again and again makes one audit row a minute (contract `admin.md` §5).
+const REFUSALS: Limit = Limit { route: "admin.refusals", max: 1, window: Duration::from_secs(60) };
+
+impl Admin {
+    /// Remembers that a signed-in caller is no administrator. Without a limiter there is no row: whoever knocks must
+    /// not be able to fill the log.
+    pub async fn turned_away(&self, actor: &Actor, limits: &Limits) {
+        if limits.limiter.admit(&REFUSALS, actor.user.as_str()).await.is_ok_and(|admission| admission.admitted) {
+            self.trail.forbidden(actor).await;
+        }
+    }
+}
 
 impl From<Unusable> for Error {
     fn from(unusable: Unusable) -> Self {

@@ -43,8 +43,8 @@ impl<'a> Deed<'a> {
 }
 
 impl Trail {
-    /// Remembers that a signed-in caller was turned away; callers see to it that one caller makes one row a minute.
-    pub async fn forbidden(&self, actor: &Actor) {
+    /// Tells that a caller was turned away.
+    pub(super) async fn forbidden(&self, actor: &Actor) {
         let deed = Deed::new(actor, "access");
         self.close(&deed, AuditOutcome::Forbidden, 403).await;
     }

@@ -68,7 +68,7 @@ pub async fn answer<E: Endpoint>(next: Arc<E>, req: Request, methods: Arc<Allowe
 
 /// Refuses request heads nobody sends in good faith.
 pub async fn limit_head<E: Endpoint>(next: Arc<E>, req: Request) -> poem::Result<Response> {
-    let url = req.original_uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let url = req.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if url > LONGEST_URL {
         return Ok(too_long("URL", LONGEST_URL, StatusCode::URI_TOO_LONG));
     }
