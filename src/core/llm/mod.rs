@@ -109,7 +109,7 @@ impl Completions {
         let started = self.clock.elapsed();
         let CompletionCall { user, request, body } = call;
         let admission = self.admit(user, request).await?;
-        let parsed = ChatBody::parse(&body).map_err(refused_body)?;
+        let parsed = ChatBody::parse(&body).map_err(|why| refused_body(&why))?;
         drop(body);
         let requested = parsed.requested_model();
         let model = self.resolve(&requested).await?;
@@ -231,7 +231,7 @@ impl Completions {
     }
 }
 
-fn refused_body(why: InvalidBody) -> Error {
+fn refused_body(why: &InvalidBody) -> Error {
     let code = match why {
         InvalidBody::NotAnObject => Code::InvalidBody,
         InvalidBody::Member { .. } => Code::InvalidRequest,

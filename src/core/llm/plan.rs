@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::core::model::llm::RouterConfig;
 
-    fn plan(model: serde_json::Value, defaults: serde_json::Value) -> Plan {
+    fn plan(model: &serde_json::Value, defaults: &serde_json::Value) -> Plan {
         let tree = serde_json::json!({
             "llm": {"models": {"m": model}}, "tts": {"models": {}}, "defaults": defaults,
         });
@@ -124,11 +124,11 @@ mod tests {
     #[test]
     fn attempts_follow_the_document_and_carry_the_limits_of_their_upstream() {
         let plan = plan(
-            serde_json::json!({"upstreams": [
+            &serde_json::json!({"upstreams": [
                 {"baseURL": "https://a/v1///", "keys": [key("k1"), key("k2")], "timeoutMs": 7, "overrideModel": "real/x"},
                 {"baseURL": "https://b/v1", "keys": [key("k3")], "includeUsage": false, "name": "bee"},
             ]}),
-            serde_json::json!({"perAttemptTimeoutMs": 11}),
+            &serde_json::json!({"perAttemptTimeoutMs": 11}),
         );
         let seen: Vec<_> = plan
             .attempts
@@ -152,13 +152,13 @@ mod tests {
     fn a_models_own_statuses_win_only_when_they_were_written() {
         let upstreams = serde_json::json!([{"baseURL": "https://a", "keys": [key("k")]}]);
         let defaults = serde_json::json!({"fallbackHttpCodes": [418]});
-        let silent = plan(serde_json::json!({"upstreams": upstreams}), defaults.clone());
+        let silent = plan(&serde_json::json!({"upstreams": upstreams}), &defaults);
         assert_eq!((silent.fallback_on, silent.past_timeouts), (vec![418], true));
         let triggers = serde_json::json!({"onTimeout": false});
-        let half = plan(serde_json::json!({"upstreams": upstreams, "fallbackTriggers": triggers}), defaults.clone());
+        let half = plan(&serde_json::json!({"upstreams": upstreams, "fallbackTriggers": triggers}), &defaults);
         assert_eq!((half.fallback_on, half.past_timeouts), (vec![418], false));
         let triggers = serde_json::json!({"httpCodes": [500]});
-        let own = plan(serde_json::json!({"upstreams": upstreams, "fallbackTriggers": triggers}), defaults);
+        let own = plan(&serde_json::json!({"upstreams": upstreams, "fallbackTriggers": triggers}), &defaults);
         assert_eq!((own.fallback_on, own.past_timeouts), (vec![500], true));
     }
 

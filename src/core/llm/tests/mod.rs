@@ -5,4 +5,5 @@ mod dropping;
 mod gates;
 mod money;
 mod scenarios;
+mod stand_ins;
 mod streams;

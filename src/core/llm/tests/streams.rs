@@ -31,7 +31,7 @@ proptest! {
     #[test]
     fn recorded_streams_pass_byte_for_byte_however_they_are_cut(cuts in prop::collection::vec(1usize..60, 1..60)) {
         let recorded = [
-            &include_str!("../../../../tests/fixtures/provider-responses/openai-chat-stream-usage.sse.txt")[..],
+            include_str!("../../../../tests/fixtures/provider-responses/openai-chat-stream-usage.sse.txt"),
             include_str!("../../../../tests/fixtures/provider-responses/openai-chat-stream-tool-call.sse.txt"),
             include_str!("../../../../tests/fixtures/provider-responses/openai-chat-stream-no-usage.sse.txt"),
         ];
