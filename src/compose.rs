@@ -17,7 +17,7 @@ use crate::adapters::llm::HttpUpstream;
 use crate::adapters::memory::session_cache::CachedSessions;
 use crate::adapters::runtime::{RandomIds, SystemClock, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
-use crate::adapters::telemetry::{InvalidTelemetry, LogOutput, Telemetry};
+use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
 use crate::adapters::{postgres, sqlite};
 use crate::core::App;
 use crate::core::admin::Policy;
@@ -37,6 +37,7 @@ use crate::ports::runtime::{Clock, IdSource, Tasks};
 use crate::ports::{Fault, Ports};
 use crate::settings::Settings;
 
+pub use crate::adapters::telemetry::LogOutput;
 pub use embedded::{Hold, backup};
 
 /// Why no world could be made.
@@ -139,7 +140,7 @@ impl World {
         let upstream = Arc::new(HttpUpstream::new(&settings.llm.upstream)?);
         let ports = Ports {
             accounts: storage.accounts,
-            sessions: Arc::new(CachedSessions::new(storage.sessions)),
+            sessions: Arc::new(CachedSessions::new(storage.sessions, clock.clone())),
             passwords: Arc::new(ScryptPasswords::new(PASSWORDS_AT_ONCE)),
             ledger: storage.ledger,
             balances: coordination.balances,
@@ -148,7 +149,7 @@ impl World {
             broadcaster: coordination.broadcaster,
             limits: coordination.limits,
             slots: coordination.slots,
-            llm: Arc::new(SandboxUpstream { inner: upstream }),
+            llm: Arc::new(SandboxUpstream { inner: upstream, clock: clock.clone() }),
             vault: Arc::new(EnvelopeVault::new(&secrets.master_key, settings.llm.master_key_previous.as_ref())?),
             audit: storage.audit,
             journal,

@@ -13,7 +13,11 @@ mod user;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
+use airi_server::compose::{Hold, LogOutput, World};
+use airi_server::core::App;
 use airi_server::settings::{Settings, Source};
 use clap::{Parser, Subcommand};
 
@@ -35,7 +39,7 @@ enum Command {
     /// Serve until a signal; the default.
     Serve,
     /// Bring the database to this version's schema and say what was applied.
-    Migrate(migrate::Args),
+    Migrate,
     /// Print the `OpenAPI` document.
     Openapi(openapi::Args),
     /// Create users and open sessions.
@@ -102,7 +106,7 @@ fn block_on(work: impl Future<Output = anyhow::Result<Outcome>>) -> anyhow::Resu
 async fn dispatch(command: Command, settings: Settings) -> anyhow::Result<Outcome> {
     match command {
         Command::Serve => serve::run(settings).await,
-        Command::Migrate(args) => migrate::run(&settings, &args).await,
+        Command::Migrate => migrate::run(&settings).await,
         Command::User(command) => user::run(&settings, command).await,
         Command::Flux(command) => flux::run(&settings, command).await,
         Command::Router(command) => router::run(&settings, command).await,
@@ -112,4 +116,28 @@ async fn dispatch(command: Command, settings: Settings) -> anyhow::Result<Outcom
         // Answered before settings are read.
         Command::Openapi(args) => openapi::run(&args),
     }
+}
+
+/// How long a command waits for work it started.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The world of a command: it may run beside a serving process, and its lines go to stderr.
+async fn open(settings: &Settings) -> anyhow::Result<World> {
+    let mut settings = settings.clone();
+    if settings.telemetry.rust_log.is_none() && settings.telemetry.log_level == "info" {
+        "warn".clone_into(&mut settings.telemetry.log_level);
+    }
+    // A command reports to its terminal, not to a collector.
+    settings.telemetry.otlp_endpoint = None;
+    Ok(World::open(&settings, Hold::Visit, LogOutput::Stderr).await?)
+}
+
+async fn visit(
+    settings: &Settings,
+    work: impl AsyncFnOnce(Arc<App>) -> anyhow::Result<Outcome>,
+) -> anyhow::Result<Outcome> {
+    let world = open(settings).await?;
+    let outcome = work(Arc::clone(&world.app)).await;
+    world.close(GRACE).await;
+    outcome
 }

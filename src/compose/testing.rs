@@ -48,7 +48,7 @@ pub async fn ports() -> Result<Ports, Fault> {
         broadcaster: coordination.broadcaster,
         limits: coordination.limits,
         slots: coordination.slots,
-        llm: Arc::new(SandboxUpstream { inner: Arc::new(HttpUpstream::new(&insecure)?) }),
+        llm: Arc::new(SandboxUpstream { inner: Arc::new(HttpUpstream::new(&insecure)?), clock: clock.clone() }),
         vault: Arc::new(vault),
         audit,
         journal: Arc::new(Silent),

@@ -33,7 +33,7 @@ use middleware::guard::{AllowedMethods, answer, limit_head, secure};
 use middleware::limit_body::{BodyLimits, limit_body};
 use middleware::trace::{Tracer, trace};
 
-pub use serve::serve;
+pub use serve::{serve, serve_metrics};
 pub use spec::spec_json;
 
 /// What a restart may change about the doors.

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use poem::Server;
+use poem::{IntoResponse, Route, Server};
 use poem::http::uri::Scheme;
 use poem::listener::Acceptor;
 use poem::web::{LocalAddr, RemoteAddr};
@@ -32,6 +32,20 @@ pub async fn serve(
     let endpoint = routes(app, settings, shutdown.clone());
     Server::new_with_acceptor(Prompt { listener, address: LocalAddr(address.into()) })
         .run_with_graceful_shutdown(endpoint, shutdown.cancelled_owned(), Some(grace))
+        .await
+}
+
+/// Answers `GET /metrics` with what `render` says, in the Prometheus text format, until `shutdown` is cancelled. Meant for
+/// a port of its own: it asks nobody who they are.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    render: impl Fn() -> String + Send + Sync + Clone + 'static,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    let page = poem::endpoint::make_sync(move |_| render().with_content_type("text/plain; version=0.0.4"));
+    Server::new_with_acceptor(Prompt { listener, address: LocalAddr(address.into()) })
+        .run_with_graceful_shutdown(Route::new().at("/metrics", poem::get(page)), shutdown.cancelled_owned(), None)
         .await
 }
 

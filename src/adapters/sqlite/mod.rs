@@ -32,7 +32,8 @@ use crate::ports::probe::Probe;
 use crate::ports::{Fault, FaultKind};
 use fault::fault;
 
-const DATABASE_FILE: &str = "airi.db";
+/// Name of the database file in a data directory.
+pub const DATABASE_FILE: &str = "airi.db";
 const LOCK_FILE: &str = "airi.lock";
 const READERS: u32 = 4;
 /// A writer waits its turn this long; the reader pool waits as long for a free connection.
@@ -60,6 +61,8 @@ pub struct Sqlite {
     pub writer: SqlitePool,
     /// Connections that see what was committed.
     pub readers: SqlitePool,
+    /// Names of the migration steps this opening applied.
+    pub applied: Vec<&'static str>,
     // Released by the system when the last clone is gone, or the process is, however it ended.
     _lock: Option<Arc<File>>,
 }
@@ -78,18 +81,29 @@ pub enum OpenError {
     Database(#[from] Fault),
 }
 
+/// What a process claims of a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// It serves from it: refused while another process owns it.
+    Sole,
+    /// It runs one command: it owns the directory when nobody does, else works beside the owner, whose tables it finds
+    /// up to date. SQLite serialises the two writers.
+    Beside,
+}
+
 /// Opens the database in `directory`, making both when absent, and brings its tables up to date.
 ///
 /// Directory and files are readable by their owner only.
-pub async fn open(directory: &Path) -> Result<Sqlite, OpenError> {
+pub async fn open(directory: &Path, ownership: Ownership) -> Result<Sqlite, OpenError> {
     let unusable = |error| OpenError::Directory(directory.to_owned(), error);
     make_private_directory(directory).map_err(unusable)?;
     let lock = open_private_file(&directory.join(LOCK_FILE)).map_err(unusable)?;
-    match lock.try_lock() {
-        Ok(()) => {}
+    let owns = match lock.try_lock() {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) if ownership == Ownership::Beside => false,
         Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(directory.to_owned())),
         Err(TryLockError::Error(error)) => return Err(unusable(error)),
-    }
+    };
     let file = directory.join(DATABASE_FILE);
     // SQLite gives the log and its index the mode of the database file, so it must exist before it is opened.
     open_private_file(&file).map_err(unusable)?;
@@ -101,17 +115,17 @@ pub async fn open(directory: &Path) -> Result<Sqlite, OpenError> {
         .foreign_keys(true)
         .busy_timeout(PATIENCE);
     let writer = pool(1, options.clone()).await?;
-    migrate::migrate(&writer).await?;
+    let applied = if owns { migrate::migrate(&writer).await? } else { Vec::new() };
     let readers = pool(READERS, options.pragma("query_only", "on")).await?;
-    Ok(Sqlite { writer, readers, _lock: Some(Arc::new(lock)) })
+    Ok(Sqlite { writer, readers, applied, _lock: owns.then(|| Arc::new(lock)) })
 }
 
 /// A database that lives as long as its handle, complete with tables. Everything goes through one connection.
 pub async fn in_memory() -> Result<Sqlite, Fault> {
     let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
     let only = pool(1, options).await?;
-    migrate::migrate(&only).await?;
-    Ok(Sqlite { writer: only.clone(), readers: only, _lock: None })
+    let applied = migrate::migrate(&only).await?;
+    Ok(Sqlite { writer: only.clone(), readers: only, applied, _lock: None })
 }
 
 async fn pool(size: u32, options: SqliteConnectOptions) -> Result<SqlitePool, Fault> {
