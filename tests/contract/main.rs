@@ -5,11 +5,26 @@
 mod support;
 
 mod accounts;
+mod audit;
+mod balance_cache;
 mod books;
+mod broadcaster;
 mod config;
+mod config_cache;
 mod ledger;
+mod limits;
+mod llm_upstream;
 mod meter;
 #[cfg(feature = "live")]
 mod migrations;
+#[cfg(feature = "live")]
+mod redis_config;
+#[cfg(feature = "live")]
+mod redis_outage;
+#[cfg(feature = "live")]
+mod redis_world;
 mod request_log;
 mod sessions;
+mod slots;
+mod vault;
+mod world;
