@@ -15,6 +15,12 @@ pub trait ConfigStore: Send + Sync {
     /// The entry stored under this name.
     async fn find(&self, name: &'static str) -> Result<Option<Arc<ConfigEntry>>, Fault>;
 
+    /// The entry as the store itself has it now. A store that keeps copies MUST override this and ask past them: an
+    /// operator's change is computed from this reading, and one computed from an old copy would undo a newer one.
+    async fn find_fresh(&self, name: &'static str) -> Result<Option<Arc<ConfigEntry>>, Fault> {
+        self.find(name).await
+    }
+
     /// Grows by one with every write; 0 before the first.
     async fn version(&self) -> Result<i64, Fault>;
 

@@ -11,6 +11,7 @@
 //! - A double comes with it: `#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]` above `#[async_trait]`.
 
 pub mod accounts;
+pub mod audit;
 pub mod chats;
 pub mod config;
 pub mod fault;
@@ -56,6 +57,8 @@ pub struct Ports {
     pub llm: Arc<dyn llm::LlmUpstream>,
     /// Sealed upstream keys.
     pub vault: Arc<dyn vault::Vault>,
+    /// Who did what as an operator.
+    pub audit: Arc<dyn audit::AuditLog>,
     /// Where facts go.
     pub journal: Arc<dyn journal::Journal>,
     /// What must answer for the process to be ready, by name.
@@ -72,6 +75,7 @@ pub struct Ports {
 #[cfg(any(test, feature = "mocks"))]
 pub mod mocks {
     pub use super::accounts::{MockAccountRepo, MockSessionRepo};
+    pub use super::audit::MockAuditLog;
     pub use super::chats::MockBroadcaster;
     pub use super::config::MockConfigStore;
     pub use super::journal::MockJournal;

@@ -12,6 +12,10 @@ pub trait Vault: Send + Sync {
 
     /// Opens a token that was sealed for the same slot, with the current or the previous master key.
     fn open(&self, token: &str, model: &str, key_id: &str) -> Result<Opened, Unreadable>;
+
+    /// First 8 lower-case hexadecimal characters of SHA-256 over the UTF-8 bytes: tells texts apart without showing
+    /// them (contract `gateway.md` §10.4).
+    fn fingerprint(&self, text: &str) -> String;
 }
 
 /// A key in the clear.

@@ -4,6 +4,8 @@
 //! routing or access is a function of its arguments, so it is tested once and holds for every adapter.
 
 pub mod accounts;
+pub mod admin;
+pub mod audit;
 pub mod chats;
 pub mod config;
 pub mod fact;
@@ -13,6 +15,7 @@ pub mod limits;
 pub mod llm;
 pub mod meter;
 pub mod page;
+pub mod posting;
 pub mod principal;
 pub mod request_log;
 pub mod secret;
