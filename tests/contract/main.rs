@@ -1,0 +1,4 @@
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed step is a failed test")]
+mod books;
+mod ledger;
+mod meter;
