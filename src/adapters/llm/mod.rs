@@ -1,6 +1,7 @@
 //! OpenAI-compatible upstreams over HTTP (contract `gateway.md` §4.3–4.5, §6.3, §8).
 
 mod addresses;
+mod trust;
 
 use std::error::Error;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, redirect};
+use reqwest::{Client, ClientBuilder, Response, redirect};
 use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 use tracing::field::Empty;
@@ -60,26 +61,36 @@ pub struct HttpUpstream {
 }
 
 impl HttpUpstream {
-    /// Refuses when the TLS set-up of the machine is unusable.
+    /// Trusts the certificates of the system; where it has none (a bare container), those compiled in.
     pub fn new(settings: &UpstreamSettings) -> Result<Self, Fault> {
         let reach = if settings.allow_insecure { Reach::Anywhere } else { Reach::Public };
-        let client = Client::builder()
-            .user_agent(USER_AGENT)
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .tcp_nodelay(true)
-            .dns_resolver(Resolver(reach))
-            .connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
-            .pool_max_idle_per_host(settings.pool_max_idle_per_host)
-            .pool_idle_timeout(Duration::from_millis(settings.pool_idle_timeout_ms))
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
-            .build()
-            .map_err(|error| Fault::new(FaultKind::Unavailable, "llm.client", error))?;
+        let fault = |error: Box<dyn Error + Send + Sync>| Fault::new(FaultKind::Unavailable, "llm.client", error);
+        let client = match configure(settings, reach).build() {
+            Ok(client) => client,
+            Err(_) => {
+                let trusted = trust::compiled_in().map_err(|error| fault(error.into()))?;
+                let client = configure(settings, reach).tls_backend_preconfigured(trusted).build();
+                client.map_err(|error| fault(error.into()))?
+            }
+        };
         Ok(Self { client, reach })
     }
+}
+
+fn configure(settings: &UpstreamSettings, reach: Reach) -> ClientBuilder {
+    Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .referer(false)
+        .tcp_nodelay(true)
+        .dns_resolver(Resolver(reach))
+        .connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
+        .pool_max_idle_per_host(settings.pool_max_idle_per_host)
+        .pool_idle_timeout(Duration::from_millis(settings.pool_idle_timeout_ms))
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .http2_keep_alive_timeout(Duration::from_secs(10))
 }
 
 #[async_trait]

@@ -1,0 +1,274 @@
+//! Facts become metrics (contract `observability.md` §3) and log lines (§5).
+//!
+//! Lines and labels hold ids of ours, fixed words, counts and model names: never contents, keys, tokens or addresses.
+
+use std::sync::Arc;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Counter;
+
+use super::instruments::Instruments;
+use crate::core::model::fact::{Fact, InterruptionStage, StreamEnd};
+use crate::core::model::request_log::{GenerationKind, LoggedRequest};
+use crate::ports::journal::Journal;
+
+/// The sink behind dashboards and logs.
+pub struct MetricsJournal {
+    pub(super) instruments: Arc<Instruments>,
+    pub(super) labels: ProcessLabels,
+}
+
+/// What labels tell about the process itself.
+#[derive(Clone, Debug)]
+pub(super) struct ProcessLabels {
+    pub(super) service_name: String,
+    pub(super) service_version: &'static str,
+    pub(super) instance: String,
+}
+
+impl Journal for MetricsJournal {
+    fn record(&self, fact: Fact) {
+        self.count(&fact);
+        write(&fact);
+    }
+}
+
+impl MetricsJournal {
+    fn count(&self, fact: &Fact) {
+        let counters = &self.instruments.counters;
+        match fact {
+            Fact::GenerationEnded { row, ended } => self.generation_ended(row, *ended),
+            Fact::FirstByte { model, after_ms } => self
+                .instruments
+                .first_token
+                .record(seconds(*after_ms), &[model_label(model), text("gen_ai.operation.name", "chat")]),
+            Fact::StreamInterrupted { model, stage } => {
+                one(&counters.interrupted, &[model_label(model), text("stage", stage.as_str())]);
+            }
+            Fact::UpstreamRefused { provider, status } => {
+                one(&counters.upstream_errors, &[text("provider", provider), number("status_code", *status)]);
+            }
+            Fact::FallbackTaken { provider, from_key, reason, .. } => one(
+                &counters.fallback,
+                &[text("provider", provider), text("from_key", from_key.as_str()), text("reason", reason)],
+            ),
+            Fact::KeysExhausted { provider } => one(&counters.key_exhausted, &[text("provider", provider)]),
+            Fact::SameStatusExhaustion { provider, status } => {
+                one(&counters.same_status, &[text("provider", provider), number("status_code", *status)]);
+            }
+            Fact::RequestExhausted { surface } => one(&counters.request_exhausted, &[text("surface", surface)]),
+            Fact::KeyUnreadable { provider, key } => {
+                one(&counters.decrypt_failures, &[text("provider", provider), text("key_entry_id", key.as_str())])
+            }
+            Fact::Credited { amount, kind, source, .. } => counters
+                .credited
+                .add(amount.get().unsigned_abs(), &[text("source", source), text("type", kind.as_str())]),
+            Fact::InsufficientBalance => one(&counters.insufficient_balance, &[]),
+            Fact::Unbilled { amount, reason, stage, model, .. } => {
+                counters.unbilled.add(amount.get().unsigned_abs(), &unbilled_labels(reason, stage, model));
+            }
+            Fact::RateLimited { route, key_type, limit } => one(
+                &counters.rate_limited,
+                &[text("route", route), text("key_type", key_type), text("limit", &limit.to_string())],
+            ),
+            Fact::ConfigReloaded { source } => {
+                one(&counters.config_reload, &[text("source", source), self.instance()]);
+            }
+            Fact::ConfigStaleUse => one(&counters.config_stale_use, &[]),
+            Fact::SubscriberState { state } => {
+                one(&counters.subscriber_state, &[text("state", state), self.instance()]);
+            }
+            Fact::ConfigWritten { result } => one(&counters.config_write, &[text("result", result)]),
+            Fact::AdminAction { action, outcome, .. } => {
+                one(&counters.admin_actions, &[text("action", action), text("outcome", outcome)]);
+            }
+            Fact::UserRegistered { .. } => one(&counters.user_registered, &[]),
+            Fact::SessionOpened { .. } => one(&counters.user_login, &[]),
+            Fact::HttpStarted { method } => self.instruments.http_active.add(1, &self.http_labels(method)),
+            Fact::HttpEnded { method, route, status, duration_ms } => {
+                let mut labels = self.http_labels(method).to_vec();
+                self.instruments.http_active.add(-1, &labels);
+                if !matches!(route.as_str(), "/livez" | "/readyz") {
+                    labels.push(text("http.route", route));
+                    labels.push(number("http.response.status_code", *status));
+                    self.instruments.http_duration.record(duration_ms / 1_000.0, &labels);
+                }
+            }
+            Fact::GenerationRequested { .. }
+            | Fact::Debited { .. }
+            | Fact::Degraded { .. }
+            | Fact::ConfigInvalid { .. }
+            | Fact::PublishFailed { .. } => {}
+        }
+    }
+
+    fn generation_ended(&self, row: &LoggedRequest, ended: Option<StreamEnd>) {
+        let counters = &self.instruments.counters;
+        let kind = match row.kind {
+            GenerationKind::Chat => text("gen_ai.operation.name", row.kind.as_str()),
+            GenerationKind::Speech | GenerationKind::SpeechStream => {
+                text("airi.gen_ai.operation.kind", row.kind.as_str())
+            }
+        };
+        let labels = [model_label(&row.model), kind, number("http.response.status_code", row.status)];
+        one(&counters.operations, &labels);
+        self.instruments.operation_duration.record(seconds(row.first_byte_ms.unwrap_or(row.duration_ms)), &labels);
+        counters.consumed.add(row.charged.get().unsigned_abs(), &labels);
+        if let Some(tokens) = row.prompt_tokens {
+            counters.input_tokens.add(tokens.unsigned_abs(), &labels);
+        }
+        if let Some(tokens) = row.completion_tokens {
+            counters.output_tokens.add(tokens.unsigned_abs(), &labels);
+        }
+        if let Some(end) = ended {
+            let labels = [model_label(&row.model), text("outcome", end.as_str())];
+            self.instruments.stream_duration.record(seconds(row.duration_ms), &labels);
+        }
+    }
+
+    fn http_labels(&self, method: &'static str) -> [KeyValue; 3] {
+        [
+            text("http.request.method", method),
+            text("service.name", &self.labels.service_name),
+            text("service.version", self.labels.service_version),
+        ]
+    }
+
+    fn instance(&self) -> KeyValue {
+        text("service_instance_id", &self.labels.instance)
+    }
+}
+
+/// The label sets of the contract differ by reason: what was interrupted upstream has no stage, and speech is told by
+/// its meter.
+fn unbilled_labels(reason: &'static str, stage: &'static str, model: &str) -> Vec<KeyValue> {
+    let mut labels = vec![text("reason", reason), model_label(model)];
+    match (reason, stage) {
+        ("upstream_interrupted", _) => {}
+        (_, "tts_meter") => labels.extend([text("source", "tts_meter"), text("meter", "tts")]),
+        _ => labels.push(text("stage", stage)),
+    }
+    labels
+}
+
+fn one(counter: &Counter<u64>, labels: &[KeyValue]) {
+    counter.add(1, labels);
+}
+
+fn text(name: &'static str, value: &str) -> KeyValue {
+    KeyValue::new(name, value.to_owned())
+}
+
+fn number(name: &'static str, value: u16) -> KeyValue {
+    KeyValue::new(name, i64::from(value))
+}
+
+fn model_label(model: &str) -> KeyValue {
+    text("gen_ai.request.model", model)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a duration that loses precision took longer than the universe")]
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
+/// The line of a fact; facts that only count have none.
+fn write(fact: &Fact) {
+    match fact {
+        Fact::GenerationRequested { request, user, model, stream, messages } => tracing::info!(
+            requestId = %request, userId = %user, model, stream, messages, "chat completion request"
+        ),
+        Fact::GenerationEnded { row, ended } => write_generation(row, *ended),
+        Fact::StreamInterrupted { model, stage } => {
+            let delivered = *stage == InterruptionStage::MidStream;
+            tracing::warn!(model, delivered, "stream interrupted");
+        }
+        Fact::FallbackTaken { provider, from_key, reason, snippet } => tracing::warn!(
+            provider, keyEntryId = %from_key, reason, snippet, "upstream attempt failed, trying the next"
+        ),
+        Fact::KeysExhausted { provider } => tracing::warn!(provider, "every key of the upstream failed"),
+        Fact::SameStatusExhaustion { provider, status } => {
+            tracing::warn!(provider, status, "every attempt failed with the same status");
+        }
+        Fact::RequestExhausted { surface } => tracing::error!(surface, "no upstream answered"),
+        Fact::KeyUnreadable { provider, key } => {
+            tracing::error!(provider, keyEntryId = %key, "stored key cannot be opened");
+        }
+        Fact::Debited { user, request, requested, charged, balance, replayed } => tracing::info!(
+            userId = %user,
+            requestId = %request,
+            amount = requested.get(),
+            charged = charged.get(),
+            balance = balance.get(),
+            replayed,
+            "Debited flux"
+        ),
+        Fact::Credited { user, amount, kind, source, balance } => tracing::info!(
+            userId = %user,
+            amount = amount.get(),
+            kind = kind.as_str(),
+            source,
+            balance = balance.get(),
+            "Credited flux"
+        ),
+        Fact::Unbilled { request, user, amount, reason: reason @ "partial_debit_drained", stage, model } => {
+            tracing::warn!(
+                requestId = %request, userId = %user, amount = amount.get(), reason, stage, model, "flux was not collected"
+            );
+        }
+        Fact::Unbilled { request, user, amount, reason, stage, model } => tracing::error!(
+            requestId = %request, userId = %user, amount = amount.get(), reason, stage, model, "flux was not collected"
+        ),
+        Fact::RateLimited { route, key_type, limit } => tracing::debug!(route, key_type, limit, "rate limited"),
+        Fact::Degraded { operation, cause } => tracing::warn!(operation, cause, "going on without a dependency"),
+        Fact::ConfigReloaded { source } => tracing::debug!(source, "configuration dropped"),
+        Fact::ConfigStaleUse => tracing::warn!("using expired configuration, the store cannot be reached"),
+        Fact::ConfigInvalid { name, why } => tracing::error!(name, why, "stored configuration is unusable"),
+        Fact::SubscriberState { state: state @ "connected" } => tracing::info!(state, "subscriber state"),
+        Fact::SubscriberState { state } => tracing::warn!(state, "subscriber state"),
+        Fact::ConfigWritten { result } => tracing::info!(result, "configuration written"),
+        Fact::AdminAction { action, actor, outcome } => {
+            tracing::info!(action, actorId = %actor, outcome, "admin action");
+        }
+        Fact::UserRegistered { user } => tracing::info!(userId = %user, "user registered"),
+        Fact::SessionOpened { user } => tracing::info!(userId = %user, "session opened"),
+        Fact::PublishFailed { event } => tracing::warn!(
+            userId = %event.user_id,
+            chatId = %event.payload.chat_id,
+            fromSeq = event.payload.from_seq,
+            toSeq = event.payload.to_seq,
+            "chat event could not be published"
+        ),
+        Fact::FirstByte { .. }
+        | Fact::UpstreamRefused { .. }
+        | Fact::InsufficientBalance
+        | Fact::HttpStarted { .. }
+        | Fact::HttpEnded { .. } => {}
+    }
+}
+
+fn write_generation(row: &LoggedRequest, ended: Option<StreamEnd>) {
+    let what = match (row.kind, row.status < 400) {
+        (GenerationKind::Chat, true) => "chat completion delivered",
+        (GenerationKind::Chat, false) => "chat completion failed",
+        (_, true) => "tts speech delivered",
+        (_, false) => "tts speech failed",
+    };
+    tracing::info!(
+        requestId = %row.request,
+        userId = %row.user,
+        model = row.model,
+        status = row.status,
+        durationMs = row.duration_ms,
+        promptTokens = row.prompt_tokens,
+        completionTokens = row.completion_tokens,
+        fluxConsumed = row.charged.get(),
+        stream = row.stream,
+        ended = ended.map(StreamEnd::as_str),
+        upstream = row.upstream,
+        keyEntryId = row.key.as_ref().map(|key| key.as_str()),
+        fallbackDepth = row.fallback_depth,
+        error = row.error,
+        "{what}"
+    );
+}
