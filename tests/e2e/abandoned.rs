@@ -80,8 +80,11 @@ async fn ledger_request_log_and_upstream_agree(mode: Mode) {
     assert_eq!(seen.len(), STREAMS);
     let stopped = seen.iter().filter(|seen| matches!(seen.ended, Some(Ended::ClientLeft { .. }))).count();
     assert_eq!(stopped, STREAMS - finished);
-    let (prompt, completion): (Vec<_>, Vec<_>) =
-        log.iter().filter(|row| row.status == 200).map(|row| (row.prompt_tokens.unwrap(), row.completion_tokens.unwrap())).unzip();
+    let (prompt, completion): (Vec<_>, Vec<_>) = log
+        .iter()
+        .filter(|row| row.status == 200)
+        .map(|row| (row.prompt_tokens.unwrap(), row.completion_tokens.unwrap()))
+        .unzip();
     let tally = upstream.tally();
     assert_eq!(tally.completions, u64::try_from(finished).unwrap());
     assert_eq!(tally.prompt_tokens, u64::try_from(prompt.iter().sum::<i32>()).unwrap());

@@ -127,7 +127,8 @@ impl Caller {
 
     /// The balance the server tells.
     pub(crate) async fn balance(&self) -> i64 {
-        let answer = self.client.get(format!("{}/api/v1/flux", self.url)).bearer_auth(&self.token).send().await.unwrap();
+        let answer =
+            self.client.get(format!("{}/api/v1/flux", self.url)).bearer_auth(&self.token).send().await.unwrap();
         assert_eq!(answer.status(), 200);
         serde_json::from_slice::<Value>(&answer.bytes().await.unwrap()).unwrap()["flux"].as_i64().unwrap()
     }

@@ -6,8 +6,8 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::server::{Mode, Server, in_both_modes};
-use crate::support::upstream::{Reply, ScriptedUpstream, Step};
 use crate::services::exported;
+use crate::support::upstream::{Reply, ScriptedUpstream, Step};
 
 in_both_modes!(node_client, python_client);
 
@@ -65,10 +65,14 @@ async fn converse(mode: Mode, mut client: tokio::process::Command) {
     assert_eq!(told["streamed"], json!({ "content": "Hello there.", "finish": "stop", "usage": null, "bare": 0 }));
     assert_eq!(told["streamedWithUsage"]["usage"], tokens);
     assert_eq!(told["streamedWithUsage"]["content"], "Hello there.");
-    let call = json!({ "id": "call_1", "name": "get_weather", "arguments": { "city": "Oslo" }, "finish": "tool_calls" });
+    let call =
+        json!({ "id": "call_1", "name": "get_weather", "arguments": { "city": "Oslo" }, "finish": "tool_calls" });
     assert_eq!(told["tools"], call);
     assert_eq!(told["streamedTools"], call);
-    assert_eq!(told["refused"], json!({ "status": 402, "body": { "error": "PAYMENT_REQUIRED", "message": "Insufficient flux" } }));
+    assert_eq!(
+        told["refused"],
+        json!({ "status": 402, "body": { "error": "PAYMENT_REQUIRED", "message": "Insufficient flux" } })
+    );
     assert_eq!(told["rejected"]["status"], 400);
     assert_eq!(told["rejected"]["body"]["error"], "UPSTREAM_REJECTED");
     let text = told["rejected"]["body"]["message"].as_str().unwrap();
@@ -114,7 +118,9 @@ fn streamed_tool_call() -> Reply {
     usage["usage"] = json!({ "prompt_tokens": 9_000, "completion_tokens": 3_000, "total_tokens": 12_000 });
     let events = [
         event(json!({ "role": "assistant", "content": null }), Value::Null),
-        part(json!({ "index": 0, "id": "call_1", "type": "function", "function": { "name": "get_weather", "arguments": "" } })),
+        part(
+            json!({ "index": 0, "id": "call_1", "type": "function", "function": { "name": "get_weather", "arguments": "" } }),
+        ),
         part(json!({ "index": 0, "function": { "arguments": "{\"city\":" } })),
         part(json!({ "index": 0, "function": { "arguments": "\"Oslo\"}" } })),
         event(json!({}), json!("tool_calls")),

@@ -46,7 +46,8 @@ impl Server {
             redis = Some(Redis::start().await);
         }
         let directory = tempfile::tempdir().unwrap();
-        let mut server = Self { mode, directory, port: free_port(), settings: Vec::new(), process: None, database, redis, cable };
+        let mut server =
+            Self { mode, directory, port: free_port(), settings: Vec::new(), process: None, database, redis, cable };
         server.set("HOST", "127.0.0.1");
         server.set("PORT", &server.port.to_string());
         server.set("AIRI_DATA_DIR", &server.data().display().to_string());

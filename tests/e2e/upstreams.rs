@@ -95,10 +95,14 @@ async fn refusals_walk_over_keys_and_upstreams(mode: Mode) {
     let answer = world.caller.complete(&question(false)).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.body["choices"][0]["message"]["content"], "made it");
-    let order: Vec<_> = [world.first.seen(), world.second.seen()].concat().iter().map(|seen| seen.key.clone().unwrap()).collect();
+    let order: Vec<_> =
+        [world.first.seen(), world.second.seen()].concat().iter().map(|seen| seen.key.clone().unwrap()).collect();
     assert_eq!(order, ["sk-first-1", "sk-first-2", "sk-second-1"]);
     let (charges, log) = world.books(1).await;
-    assert_eq!((charges.len(), charges[0].amount, charges[0].request_id.as_str()), (1, PRICE, answer.request_id().as_str()));
+    assert_eq!(
+        (charges.len(), charges[0].amount, charges[0].request_id.as_str()),
+        (1, PRICE, answer.request_id().as_str())
+    );
     assert_eq!((log[0].status, log[0].fallback_depth, log[0].model.as_str()), (200, Some(2), "scripted"));
     assert_eq!((log[0].prompt_tokens, log[0].completion_tokens), (Some(9_000), Some(3_000)));
 }

@@ -1,0 +1,2 @@
+//! Shared harness.
+pub mod upstream;
