@@ -1,0 +1,85 @@
+//! The ledger and the request log, read from the database the server writes.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{PgPool, SqlitePool};
+
+/// One charge.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct Charge {
+    pub(crate) user_id: String,
+    pub(crate) request_id: String,
+    pub(crate) amount: i64,
+    pub(crate) balance_after: i64,
+    /// The entry's metadata, as JSON text.
+    pub(crate) metadata: String,
+}
+
+/// One row of the request log.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct Logged {
+    pub(crate) user_id: String,
+    pub(crate) request_id: String,
+    pub(crate) model: String,
+    pub(crate) status: i32,
+    pub(crate) flux_consumed: i64,
+    pub(crate) prompt_tokens: Option<i32>,
+    pub(crate) completion_tokens: Option<i32>,
+    pub(crate) fallback_depth: Option<i32>,
+}
+
+#[derive(Debug, sqlx::FromRow)]
+struct Held {
+    user_id: String,
+    flux: i64,
+}
+
+/// A reader of its own; it takes no lock that the server would notice.
+pub(crate) enum Books {
+    Postgres(PgPool),
+    Sqlite(SqlitePool),
+}
+
+const CHARGES: &str = "SELECT user_id, request_id, amount, balance_after, CAST(metadata AS TEXT) AS metadata \
+    FROM flux_transaction WHERE type = 'debit' ORDER BY created_at, id";
+const LOG: &str = "SELECT user_id, request_id, model, status, flux_consumed, prompt_tokens, completion_tokens, \
+    fallback_depth FROM llm_request_log ORDER BY created_at, id";
+const BALANCES: &str = "SELECT user_id, flux FROM user_flux";
+
+impl Books {
+    pub(crate) async fn postgres(url: &str) -> Self {
+        Self::Postgres(PgPool::connect(url).await.unwrap())
+    }
+
+    pub(crate) async fn sqlite(data: &Path) -> Self {
+        let options = SqliteConnectOptions::new().filename(data.join("airi.db")).read_only(true);
+        Self::Sqlite(SqlitePool::connect_with(options).await.unwrap())
+    }
+
+    /// Every debit, oldest first.
+    pub(crate) async fn charges(&self) -> Vec<Charge> {
+        match self {
+            Self::Postgres(pool) => sqlx::query_as(CHARGES).fetch_all(pool).await.unwrap(),
+            Self::Sqlite(pool) => sqlx::query_as(CHARGES).fetch_all(pool).await.unwrap(),
+        }
+    }
+
+    /// Every generation, oldest first.
+    pub(crate) async fn log(&self) -> Vec<Logged> {
+        match self {
+            Self::Postgres(pool) => sqlx::query_as(LOG).fetch_all(pool).await.unwrap(),
+            Self::Sqlite(pool) => sqlx::query_as(LOG).fetch_all(pool).await.unwrap(),
+        }
+    }
+
+    /// What each user has.
+    pub(crate) async fn balances(&self) -> HashMap<String, i64> {
+        let held: Vec<Held> = match self {
+            Self::Postgres(pool) => sqlx::query_as(BALANCES).fetch_all(pool).await.unwrap(),
+            Self::Sqlite(pool) => sqlx::query_as(BALANCES).fetch_all(pool).await.unwrap(),
+        };
+        held.into_iter().map(|held| (held.user_id, held.flux)).collect()
+    }
+}
