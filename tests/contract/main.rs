@@ -5,7 +5,6 @@
 mod support;
 
 mod accounts;
-mod audit;
 mod balance_cache;
 mod books;
 mod broadcaster;
