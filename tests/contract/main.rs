@@ -9,5 +9,7 @@ mod accounts;
 mod config;
 #[cfg(feature = "live")]
 mod migrations;
+#[cfg(feature = "live")]
+mod postgres_pool;
 mod request_log;
 mod sessions;
