@@ -1,15 +1,27 @@
-//! Every port over every adapter: one list of cases per port, expanded for each implementation.
+//! Contract suite: every port over every adapter.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+#![cfg_attr(feature = "live", expect(clippy::expect_used, reason = "a failed step is a failed test"))]
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod accounts;
 mod balance_cache;
 mod broadcaster;
+mod config;
 mod config_cache;
 mod limits;
+#[cfg(feature = "live")]
+mod migrations;
+#[cfg(feature = "live")]
+mod postgres_pool;
 #[cfg(feature = "live")]
 mod redis_config;
 #[cfg(feature = "live")]
 mod redis_outage;
 #[cfg(feature = "live")]
 mod redis_world;
+mod request_log;
+mod sessions;
 mod slots;
 mod world;
