@@ -112,12 +112,12 @@ over_every_adapter! {
 async fn accounts_survive_a_restart_of_the_embedded_database() {
     use airi_server::adapters::sqlite::{self, accounts::SqliteAccounts};
     let directory = tempfile::tempdir().unwrap();
-    let db = sqlite::open(directory.path()).await.unwrap();
+    let db = sqlite::open(directory.path(), Ownership::Sole).await.unwrap();
     let repo = SqliteAccounts { db: db.clone() };
     of_many_sign_ups_with_one_address_one_succeeds(&repo).await;
     repo.create(&without_password(account("kept", "kept@example.com"))).await.unwrap();
     db.close().await;
     drop((db, repo));
-    let repo = SqliteAccounts { db: sqlite::open(directory.path()).await.unwrap() };
+    let repo = SqliteAccounts { db: sqlite::open(directory.path(), Ownership::Sole).await.unwrap() };
     assert!(repo.find(&UserId::new("kept")).await.unwrap().is_some());
 }

@@ -46,7 +46,7 @@ impl World {
     /// On a disk, as an operator runs it.
     pub async fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let db = sqlite::open(directory.path()).await.unwrap();
+        let db = sqlite::open(directory.path(), Ownership::Sole).await.unwrap();
         Self::on_sqlite(db, Some(directory))
     }
 

@@ -93,6 +93,15 @@ macro_rules! over_every_adapter {
                 super::$case(&PgConfig { pool: database.pool.clone(), listeners: listeners() }).await;
             })+
         }
+
+        #[cfg(feature = "live")]
+        mod redis {
+            $(#[tokio::test]
+            async fn $case() {
+                let (store, _space) = crate::redis_config::store().await;
+                super::$case(&*store).await;
+            })+
+        }
     };
 }
 

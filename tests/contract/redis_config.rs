@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::redis_world::{Namespace, PrivateRedis};
 use super::world::soon;
 
-async fn store() -> (Arc<RedisConfig>, Namespace) {
+pub(crate) async fn store() -> (Arc<RedisConfig>, Namespace) {
     let space = Namespace::new();
     let bus = Bus::start(&space.redis, space.journal.clone()).unwrap();
     (Arc::new(RedisConfig::start(space.redis.clone(), &bus).await), space)
@@ -83,7 +83,7 @@ async fn going_back_to_the_default_deletes_and_what_was_replaced_is_kept() {
     assert_eq!(history.len(), 2);
     assert_eq!(history[0]["name"], "DEFAULT_CHAT_MODEL");
     assert_eq!(history[0]["value"], json!("\"a \\\"b\\\"\""));
-    assert_eq!(history[0]["version"], 1);
+    assert_eq!(history[0]["version"], 2);
     assert!(history[0]["replacedAt"].as_i64().unwrap() > 1_700_000_000_000);
     assert_eq!(history[1]["value"], Value::Null);
 }

@@ -11,21 +11,21 @@ use redis::{Commands, Connection};
 
 use super::world::Notebook;
 
-pub fn url() -> String {
+pub(crate) fn url() -> String {
     std::env::vars()
         .find_map(|(name, value)| (name == "TEST_REDIS_URL").then_some(value))
         .unwrap_or_else(|| panic!("set TEST_REDIS_URL to a Redis these tests may write to"))
 }
 
 /// Names of one case; wiped when it ends.
-pub struct Namespace {
-    pub name: String,
-    pub redis: Redis,
-    pub journal: Arc<Notebook>,
+pub(crate) struct Namespace {
+    pub(crate) name: String,
+    pub(crate) redis: Redis,
+    pub(crate) journal: Arc<Notebook>,
 }
 
 impl Namespace {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let nanos = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
         let name = format!("test-{}-{nanos}-{}:", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -33,12 +33,12 @@ impl Namespace {
         Self { name, redis: Redis::new(&settings).unwrap(), journal: Arc::default() }
     }
 
-    pub fn key(&self, key: &str) -> String {
+    pub(crate) fn key(&self, key: &str) -> String {
         format!("{}{key}", self.name)
     }
 
     /// A connection of another program.
-    pub fn raw(&self) -> Connection {
+    pub(crate) fn raw(&self) -> Connection {
         redis::Client::open(url()).unwrap().get_connection().unwrap()
     }
 }
@@ -54,40 +54,40 @@ impl Drop for Namespace {
 }
 
 /// A server of our own on a free port.
-pub struct PrivateRedis {
+pub(crate) struct PrivateRedis {
     port: u16,
     home: tempfile::TempDir,
     server: Option<Child>,
 }
 
 impl PrivateRedis {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut own = Self { port, home: tempfile::tempdir().unwrap(), server: None };
         own.restart();
         own
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub fn redis(&self) -> Redis {
+    pub(crate) fn redis(&self) -> Redis {
         Redis::new(&RedisSettings::at(self.url())).unwrap()
     }
 
-    pub fn raw(&self) -> Connection {
+    pub(crate) fn raw(&self) -> Connection {
         redis::Client::open(self.url()).unwrap().get_connection().unwrap()
     }
 
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.kill().unwrap();
             server.wait().unwrap();
         }
     }
 
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.stop();
         let port = self.port.to_string();
         let server = Command::new("redis-server")

@@ -12,14 +12,14 @@ use airi_server::ports::runtime::Clock;
 use chrono::{DateTime, Utc};
 
 /// A user nobody else talks about, in this run or another.
-pub fn somebody() -> UserId {
+pub(crate) fn somebody() -> UserId {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let nanos = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos();
     UserId::new(format!("u{}-{nanos}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)))
 }
 
 /// Time as it passes.
-pub struct RealClock(pub Instant);
+pub(crate) struct RealClock(pub(crate) Instant);
 
 impl Clock for RealClock {
     fn now(&self) -> DateTime<Utc> {
@@ -32,10 +32,10 @@ impl Clock for RealClock {
 
 /// Time that passes when told to.
 #[derive(Default)]
-pub struct HandClock(AtomicU64);
+pub(crate) struct HandClock(AtomicU64);
 
 impl HandClock {
-    pub fn turn(&self, by: Duration) {
+    pub(crate) fn turn(&self, by: Duration) {
         self.0.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
@@ -51,10 +51,10 @@ impl Clock for HandClock {
 
 /// Keeps what it is told.
 #[derive(Default)]
-pub struct Notebook(Mutex<Vec<Fact>>);
+pub(crate) struct Notebook(Mutex<Vec<Fact>>);
 
 impl Notebook {
-    pub fn count(&self, which: impl Fn(&Fact) -> bool) -> usize {
+    pub(crate) fn count(&self, which: impl Fn(&Fact) -> bool) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|fact| which(fact)).count()
     }
 }
@@ -66,7 +66,7 @@ impl Journal for Notebook {
 }
 
 /// Asks again until the answer is yes.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, ask: impl Fn() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, ask: impl Fn() -> F) {
     let start = Instant::now();
     while !ask().await {
         assert!(start.elapsed() < Duration::from_secs(20), "never happened: {what}");
@@ -75,7 +75,7 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, ask: impl Fn() -> 
 }
 
 /// The answer, unless it takes for ever.
-pub async fn soon<T>(what: &str, answer: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, answer: impl Future<Output = T>) -> T {
     match tokio::time::timeout(Duration::from_secs(20), answer).await {
         Ok(answer) => answer,
         Err(_) => panic!("never happened: {what}"),

@@ -128,3 +128,173 @@ impl Drop for Changed<'_> {
         self.sessions.changed.insert(self.id.clone(), change);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::core::model::accounts::{Account, Email};
+    use crate::core::model::ids::UserId;
+    use crate::core::model::secret::Secret;
+    use crate::ports::FaultKind;
+    use crate::ports::mocks::MockClock;
+
+    /// Knows one session; a look-up reads it, then waits at the gate.
+    struct Rows {
+        session: Mutex<Option<SignedIn>>,
+        failing: AtomicBool,
+        looked_up: AtomicU64,
+        gate: Semaphore,
+    }
+
+    #[async_trait]
+    impl SessionRepo for Rows {
+        async fn open(&self, _session: &Session) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn find_by_token(&self, token: &str) -> Result<Option<SignedIn>, Fault> {
+            self.looked_up.fetch_add(1, Ordering::SeqCst);
+            let session = self.session.lock().unwrap().clone();
+            drop(self.gate.acquire().await.unwrap());
+            if self.failing.load(Ordering::SeqCst) {
+                return Err(Fault::new(FaultKind::Timeout, "rows.find", "down"));
+            }
+            Ok(session.filter(|_| token == "t"))
+        }
+        async fn extend(&self, _: &SessionId, expires_at: DateTime<Utc>, _: DateTime<Utc>) -> Result<(), Fault> {
+            if let Some(found) = self.session.lock().unwrap().as_mut() {
+                found.session.expires_at = expires_at;
+            }
+            Ok(())
+        }
+        async fn revoke(&self, _id: &SessionId) -> Result<(), Fault> {
+            *self.session.lock().unwrap() = None;
+            Ok(())
+        }
+    }
+
+    struct World {
+        rows: Arc<Rows>,
+        now_ms: Arc<AtomicU64>,
+        sessions: CachedSessions,
+    }
+
+    fn world() -> World {
+        let at = DateTime::UNIX_EPOCH;
+        let account = Account {
+            id: UserId::new("u"),
+            name: String::new(),
+            email: Email::stored("u@x.yz"),
+            email_verified: false,
+            image: None,
+            created_at: at,
+            updated_at: at,
+        };
+        let session = Session {
+            id: SessionId::new("s"),
+            token: Secret::new("t"),
+            user: UserId::new("u"),
+            expires_at: at,
+            created_at: at,
+            updated_at: at,
+            ip_address: None,
+            user_agent: None,
+        };
+        let rows = Arc::new(Rows {
+            session: Mutex::new(Some(SignedIn { session, account })),
+            failing: AtomicBool::new(false),
+            looked_up: AtomicU64::new(0),
+            gate: Semaphore::new(1),
+        });
+        let now_ms = Arc::new(AtomicU64::new(0));
+        let mut clock = MockClock::new();
+        let read = Arc::clone(&now_ms);
+        clock.expect_elapsed().returning(move || Duration::from_millis(read.load(Ordering::SeqCst)));
+        World { sessions: CachedSessions::new(rows.clone(), Arc::new(clock)), rows, now_ms }
+    }
+
+    impl World {
+        async fn found(&self) -> bool {
+            self.sessions.find_by_token("t").await.unwrap().is_some()
+        }
+        fn looked_up(&self) -> u64 {
+            self.rows.looked_up.load(Ordering::SeqCst)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_is_kept_for_ten_seconds() {
+        let world = world();
+        assert!(world.found().await && world.found().await);
+        world.now_ms.store(9_999, Ordering::SeqCst);
+        assert!(world.found().await);
+        assert_eq!(world.looked_up(), 1);
+        world.now_ms.store(10_000, Ordering::SeqCst);
+        assert!(world.found().await);
+        assert_eq!(world.looked_up(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_token_and_a_failure_are_not_kept() {
+        let world = world();
+        for _ in 0..2 {
+            assert!(world.sessions.find_by_token("other").await.unwrap().is_none());
+        }
+        assert_eq!(world.looked_up(), 2);
+        world.rows.failing.store(true, Ordering::SeqCst);
+        let fault = world.sessions.find_by_token("t").await.unwrap_err();
+        assert_eq!((fault.kind(), fault.operation()), (FaultKind::Timeout, "rows.find"));
+        world.rows.failing.store(false, Ordering::SeqCst);
+        assert!(world.found().await);
+    }
+
+    #[tokio::test]
+    async fn what_is_revoked_or_extended_here_is_looked_up_anew() {
+        let world = world();
+        let later = DateTime::UNIX_EPOCH + SESSION_STEP;
+        assert!(world.found().await);
+        world.sessions.extend(&SessionId::new("s"), later, later).await.unwrap();
+        assert_eq!(world.sessions.find_by_token("t").await.unwrap().unwrap().session.expires_at, later);
+        assert!(world.found().await);
+        assert_eq!(world.looked_up(), 2);
+        world.sessions.revoke(&SessionId::new("s")).await.unwrap();
+        assert!(!world.found().await);
+    }
+
+    const SESSION_STEP: chrono::Duration = chrono::Duration::days(1);
+
+    #[tokio::test]
+    async fn callers_with_one_token_share_one_look_up() {
+        let world = world();
+        let held = world.rows.gate.acquire().await.unwrap();
+        let crowd = futures::future::join_all((0..50).map(|_| world.found()));
+        let open = async {
+            while world.looked_up() == 0 {
+                tokio::task::yield_now().await;
+            }
+            drop(held);
+        };
+        let (found, ()) = futures::join!(crowd, open);
+        assert!(found.into_iter().all(|found| found));
+        assert_eq!(world.looked_up(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_look_up_that_began_before_a_revocation_is_not_kept_after_it() {
+        let world = world();
+        let held = world.rows.gate.acquire().await.unwrap();
+        let revoke = async {
+            while world.looked_up() == 0 {
+                tokio::task::yield_now().await;
+            }
+            world.sessions.revoke(&SessionId::new("s")).await.unwrap();
+            drop(held);
+        };
+        let (found, ()) = futures::join!(world.found(), revoke);
+        assert!(!found && !world.found().await);
+    }
+}

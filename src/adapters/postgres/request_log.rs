@@ -4,6 +4,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use sqlx::postgres::PgPool;
 
 use super::fault::fault;
+use crate::core::model::ids::KeyEntryId;
 use crate::core::model::request_log::LoggedRequest;
 use crate::ports::Fault;
 
@@ -55,7 +56,7 @@ impl PgRequestLog {
         .bind(column(rows, |row| row.first_byte_ms))
         .bind(column(rows, |row| row.kind.as_str()))
         .bind(column(rows, |row| row.upstream.as_deref()))
-        .bind(column(rows, |row| row.key.as_ref().map(|key| key.as_str())))
+        .bind(column(rows, |row| row.key.as_ref().map(KeyEntryId::as_str)))
         .bind(column(rows, |row| row.fallback_depth.map(i32::from)))
         .bind(column(rows, |row| row.error))
         .bind(column(rows, |row| row.stream))

@@ -46,11 +46,14 @@ static FIND: LazyLock<Script> = LazyLock::new(|| {
 });
 
 /// KEYS: copy, version. ARGV: flux, version, copy ms, version ms, `fill` or `offer`.
+///
+/// `readable` must agree with [`read`] to the digit, or a copy could be a miss for readers that none of them may
+/// replace. Hence the comparison as text: as a number, 2^53 + 1 would pass for 2^53.
 static STORE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"local copy = redis.pcall('GET', KEYS[1])
-          local readable = type(copy) == 'string' and string.match(copy, '^%d+$') ~= nil
-            and tonumber(copy) <= 9007199254740992
+          local digits = type(copy) == 'string' and string.match(copy, '^0*(%d+)$')
+          local readable = digits and (#digits < 16 or (#digits == 16 and digits <= '9007199254740992'))
           if readable and ARGV[5] == 'fill' then return 0 end
           local seen = redis.pcall('GET', KEYS[2])
           seen = type(seen) == 'string' and tonumber(seen) or nil

@@ -16,7 +16,7 @@ use crate::ports::Fault;
 use crate::ports::config::ConfigStore;
 
 /// JSON texts under `config:<NAME>`, without an end; `config:version` counts writes, `config:history` keeps what they
-/// replaced, `configkv:invalidate` announces them (contracts `gateway.md` §12, `admin.md` §6.1).
+/// replaced, with the version that replaced it, `configkv:invalidate` announces them (contracts `gateway.md` §12, `admin.md` §6.1).
 ///
 /// The reference announces its writes, too, without counting them.
 pub struct RedisConfig {
@@ -83,7 +83,7 @@ static WRITE: LazyLock<Script> = LazyLock::new(|| {
              local before = redis.call('GET', KEYS[i])
              local replaced = cjson.encode({ name = name, value = before or cjson.null })
              redis.call('LPUSH', KEYS[2], string.sub(replaced, 1, -2)
-               .. string.format(',"version":%d,"replacedAt":%s}', found, now))
+               .. string.format(',"version":%d,"replacedAt":%s}', found + 1, now))
              if set == '1' then redis.call('SET', KEYS[i], text) else redis.call('DEL', KEYS[i]) end
            end
            redis.call('LTRIM', KEYS[2], 0, 999)

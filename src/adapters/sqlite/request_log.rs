@@ -5,6 +5,7 @@ use sqlx::{QueryBuilder, Sqlite as Driver};
 
 use super::fault::fault;
 use super::{Sqlite, micros};
+use crate::core::model::ids::KeyEntryId;
 use crate::core::model::request_log::LoggedRequest;
 use crate::ports::Fault;
 
@@ -49,7 +50,7 @@ impl SqliteRequestLog {
                     .push_bind(row.first_byte_ms)
                     .push_bind(row.kind.as_str())
                     .push_bind(row.upstream.as_deref())
-                    .push_bind(row.key.as_ref().map(|key| key.as_str()))
+                    .push_bind(row.key.as_ref().map(KeyEntryId::as_str))
                     .push_bind(row.fallback_depth)
                     .push_bind(row.error)
                     .push_bind(row.stream);
