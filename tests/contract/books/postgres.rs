@@ -75,7 +75,7 @@ impl Database {
     pub async fn entries(&self, user: &UserId) -> Vec<RowTuple> {
         let query = sqlx::query_as(
             "select id, type, amount, balance_before, balance_after, request_id, \
-               (extract(epoch from created_at) * 1000000)::int8 \
+               (extract(epoch from created_at) * 1000000)::int8, (select flux from user_flux where user_id = $1) \
              from flux_transaction where user_id = $1 order by created_at, id",
         );
         query.bind(user.as_str()).fetch_all(&self.pool).await.unwrap()
