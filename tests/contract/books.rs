@@ -38,9 +38,11 @@ pub struct Row {
     pub after: i64,
     pub request: Option<String>,
     pub at: i64,
+    /// The user's balance at the moment of reading, which others may be changing.
+    pub balance: Option<i64>,
 }
 
-type RowTuple = (String, String, i64, i64, i64, Option<String>, i64);
+type RowTuple = (String, String, i64, i64, i64, Option<String>, i64, Option<i64>);
 
 impl World {
     /// On a disk, as an operator runs it.
@@ -95,7 +97,8 @@ impl World {
     pub async fn entries(&self, user: &UserId) -> Vec<Row> {
         let rows: Vec<RowTuple> = match &self.books {
             Books::Sqlite(db, _) => sqlx::query_as(
-                "select id, type, amount, balance_before, balance_after, request_id, created_at \
+                "select id, type, amount, balance_before, balance_after, request_id, created_at, \
+                   (select flux from user_flux where user_id = ?1) \
                  from flux_transaction where user_id = ?1 order by created_at, id",
             )
             .bind(user.as_str())
@@ -105,7 +108,16 @@ impl World {
             #[cfg(feature = "live")]
             Books::Postgres(db) => db.entries(user).await,
         };
-        let row = |(id, kind, amount, before, after, request, at)| Row { id, kind, amount, before, after, request, at };
+        let row = |(id, kind, amount, before, after, request, at, balance)| Row {
+            id,
+            kind,
+            amount,
+            before,
+            after,
+            request,
+            at,
+            balance,
+        };
         rows.into_iter().map(row).collect()
     }
 
@@ -127,7 +139,10 @@ impl World {
             last = entry.at;
         }
         assert!(entries.iter().filter(|entry| entry.kind == "initial").count() <= 1, "{entries:#?}");
-        assert_eq!(self.flux(user).await, entries.last().map(|entry| entry.after));
+        match entries.last() {
+            Some(newest) => assert_eq!(newest.balance, Some(newest.after)),
+            None => assert_eq!(self.flux(user).await, None),
+        }
         entries
     }
 

@@ -24,9 +24,7 @@ macro_rules! cases {
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                let world = crate::books::World::postgres().await;
-                super::$name(&world).await;
-                world.end().await;
+                super::$name(&crate::books::World::postgres().await).await;
             })+
         }
     };
@@ -500,7 +498,6 @@ mod postgres_alone {
         held.rollback().await.unwrap();
         let later = world.ledger.debit(&wishes[3]).await.unwrap();
         assert!(matches!(later, DebitOutcome::Charged { .. }));
-        world.end().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -513,7 +510,6 @@ mod postgres_alone {
         for (n, outcome) in join_all(wishes.iter().map(|wish| world.ledger.debit(wish))).await.into_iter().enumerate() {
             assert_eq!(outcome.is_err(), n == 4 || n == 5, "{n}: {outcome:?}");
         }
-        world.end().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -530,7 +526,6 @@ mod postgres_alone {
         for user in &users {
             world.audit(user).await;
         }
-        world.end().await;
     }
 }
 

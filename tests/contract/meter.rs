@@ -24,9 +24,7 @@ macro_rules! cases {
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                let world = crate::books::World::postgres().await;
-                super::$name(&world).await;
-                world.end().await;
+                super::$name(&crate::books::World::postgres().await).await;
             })+
         }
     };
