@@ -9,9 +9,6 @@ pub mod settle;
 pub mod usage;
 pub mod walk;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -279,3 +276,6 @@ async fn collect(mut body: ByteStream) -> Result<Bytes, Unusable> {
     }
     Ok(whole.freeze())
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,39 +70,39 @@ impl Failures {
     /// The chain is exhausted: the last attempt decides.
     pub fn exhausted(&self) -> Error {
         let last = self.attempts.last();
-        let failure = last.map_or(Failure::Timeout, |last| last.failure);
+        let failure = last.map(|last| last.failure);
         let error = match failure {
-            Failure::Timeout => Error::new(Code::GatewayTimeout),
-            Failure::Status(429) => {
+            Some(Failure::Timeout) => Error::new(Code::GatewayTimeout),
+            Some(Failure::Status(429)) => {
                 let error = Error::new(Code::UpstreamRateLimited);
                 match last.and_then(|last| last.retry_after) {
                     Some(seconds) => error.retry_after(seconds.min(RETRY_AFTER_CAP)),
                     None => error,
                 }
             }
-            Failure::Status(_) => Error::new(Code::BadGateway),
+            Some(Failure::Status(_)) | None => Error::new(Code::BadGateway),
         };
         self.tell(error, failure)
     }
 
     /// The time of the whole chain ran out.
     pub fn out_of_time(&self) -> Error {
-        self.tell(Error::new(Code::GatewayTimeout), Failure::Timeout)
+        self.tell(Error::new(Code::GatewayTimeout), Some(Failure::Timeout))
     }
 
     /// An upstream says the request itself is bad.
     pub fn rejected(&self, status: u16, explanation: String) -> Error {
         let mut error = Error::new(Code::UpstreamRejected).saying(explanation);
         error.upstream_status = Some(status);
-        self.tell(error, Failure::Status(status))
+        self.tell(error, Some(Failure::Status(status)))
     }
 
-    fn tell(&self, error: Error, last: Failure) -> Error {
+    fn tell(&self, error: Error, last: Option<Failure>) -> Error {
         error
             .with_details(json!({
                 "triedKeys": self.attempts.len(),
                 "triedUpstreams": self.upstreams,
-                "lastStatusCode": last.detail(),
+                "lastStatusCode": last.map(Failure::detail),
             }))
             .because(self.to_string())
     }

@@ -249,6 +249,12 @@ fn a_callers_own_odd_options_do_not_switch_usage_off_for_others() {
 }
 
 #[test]
+fn a_model_without_upstreams_is_our_fault() {
+    let world = World::with_upstreams(&json!([]));
+    assert_eq!(world.complete(BODY).unwrap_err().code, Code::BadGateway);
+}
+
+#[test]
 fn a_stream_that_ends_before_its_first_byte_is_a_failed_attempt() {
     let world = World::with_upstreams(&json!([{"baseURL": "https://a", "keys": [key("k1"), key("k2"), key("k3")]}]));
     let broken = events(vec![Err(UpstreamError::Transport("reset".to_owned()))]);

@@ -2,8 +2,6 @@
 
 use std::sync::atomic::Ordering;
 
-use proptest::prelude::*;
-
 use super::doubles::{Step, World, events, text};
 use crate::core::llm::Completion;
 use crate::core::model::fact::{Fact, InterruptionStage, StreamEnd};
@@ -25,30 +23,6 @@ fn the_usage_event_reaches_only_who_asked_for_it() {
     assert_eq!(world.row().0.charged.get(), 4);
     let world = World::simple(script());
     assert_eq!(world.stream(ASKS), (format!("{HELLO}{USAGE}{DONE}"), false));
-}
-
-proptest! {
-    #[test]
-    fn recorded_streams_pass_byte_for_byte_however_they_are_cut(cuts in prop::collection::vec(1usize..60, 1..60)) {
-        let recorded = [
-            include_str!("../../../../tests/fixtures/provider-responses/openai-chat-stream-usage.sse.txt"),
-            include_str!("../../../../tests/fixtures/provider-responses/openai-chat-stream-tool-call.sse.txt"),
-            include_str!("../../../../tests/fixtures/provider-responses/openai-chat-stream-no-usage.sse.txt"),
-        ];
-        for whole in recorded {
-            let (mut chunks, mut rest) = (Vec::new(), whole);
-            for cut in cuts.iter().cycle() {
-                if rest.is_empty() {
-                    break;
-                }
-                let (chunk, behind) = rest.split_at((*cut).min(rest.len()));
-                chunks.push(text(chunk));
-                rest = behind;
-            }
-            let world = World::simple(vec![events(chunks)]);
-            prop_assert_eq!(world.stream(ASKS), (whole.trim_end().to_owned() + "\n\n", false));
-        }
-    }
 }
 
 #[test]
@@ -128,4 +102,35 @@ fn an_answer_that_is_no_event_stream_is_not_held_back() {
     assert_eq!((status, &*content_type), (201, "application/json"));
     let read: Vec<_> = world.drive(futures::StreamExt::collect(body), usize::MAX).unwrap();
     assert_eq!(read, [Ok("{\"a\":".into()), Ok("1}".into())]);
+}
+
+#[cfg(test)]
+mod cut_anywhere {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn recorded_streams_pass_byte_for_byte_however_they_are_cut(cuts in prop::collection::vec(1usize..60, 1..60)) {
+            let recorded = [
+                include_str!("../../../../tests/fixtures/provider-responses/openai-chat-stream-usage.sse.txt"),
+                include_str!("../../../../tests/fixtures/provider-responses/openai-chat-stream-tool-call.sse.txt"),
+                include_str!("../../../../tests/fixtures/provider-responses/openai-chat-stream-no-usage.sse.txt"),
+            ];
+            for whole in recorded {
+                let (mut chunks, mut rest) = (Vec::new(), whole);
+                for cut in cuts.iter().cycle() {
+                    if rest.is_empty() {
+                        break;
+                    }
+                    let (chunk, behind) = rest.split_at((*cut).min(rest.len()));
+                    chunks.push(text(chunk));
+                    rest = behind;
+                }
+                let world = World::simple(vec![events(chunks)]);
+                prop_assert_eq!(world.stream(ASKS), (whole.trim_end().to_owned() + "\n\n", false));
+            }
+        }
+    }
 }
