@@ -120,6 +120,10 @@ impl ConfigStore for CachedConfig {
         self.load(name, &entry).await
     }
 
+    async fn find_fresh(&self, name: &'static str) -> Result<Option<Arc<ConfigEntry>>, Fault> {
+        self.inner.find_fresh(name).await
+    }
+
     async fn version(&self) -> Result<i64, Fault> {
         self.inner.version().await
     }

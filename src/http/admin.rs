@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::admin_documents::{GrantDocument, RouterDocument};
 use super::auth::AdminAuth;
 use super::error::ApiError;
+use super::middleware::client_address::ClientAddress;
 use super::middleware::limit_calls::limit_calls;
 use super::payload::Raw;
 use super::spec::Tag;
@@ -77,7 +78,7 @@ impl AdminApi {
         request: &Request,
         caller: AdminAuth,
         /// `true` counts and gives nothing; `false` when absent. Any other word is refused.
-        #[oai(name = "dryRun", explode = false)]
+        #[oai(name = "dryRun")]
         dry_run: Query<Option<String>>,
         body: Raw<GrantDocument>,
     ) -> Result<Json<FluxGrants>, ApiError> {
@@ -117,7 +118,7 @@ fn actor(request: &Request, caller: &AdminAuth) -> Actor {
 
 fn locate(actor: &mut Actor, request: &Request) {
     actor.request = request.extensions().get::<RequestId>().cloned();
-    actor.ip = request.remote_addr().as_socket_addr().map(|address| address.ip().to_string());
+    actor.ip = request.extensions().get::<ClientAddress>().map(|address| address.0.to_string());
     actor.user_agent = request.header("user-agent").map(|agent| agent.chars().take(300).collect());
 }
 

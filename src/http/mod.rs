@@ -20,7 +20,8 @@ mod spec;
 
 use std::sync::Arc;
 
-use poem::{Endpoint, EndpointExt, Response, Route};
+use poem::endpoint::BoxEndpoint;
+use poem::{EndpointExt, Response, Route};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
@@ -77,17 +78,13 @@ impl Default for HttpSettings {
 }
 
 /// Every door of the server, ready to be called. Readiness ends when `leaving` is cancelled.
-pub fn routes(
-    app: Arc<App>,
-    settings: &HttpSettings,
-    leaving: CancellationToken,
-) -> impl Endpoint<Output = Response> + 'static {
+pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken) -> BoxEndpoint<'static, Response> {
     let doorkeeper = Doorkeeper {
         accounts: app.accounts.clone(),
         administrators: Arc::new(Administrators::parse(&settings.admin_emails)),
     };
     let readiness = Arc::new(Readiness::new(app.clone(), leaving));
-    let tracer = Arc::new(Tracer { app: app.clone(), accepts_ids: settings.trusted_proxy_hops > 0 });
+    let tracer = Arc::new(Tracer { app: app.clone(), trusted_hops: settings.trusted_proxy_hops });
     let methods = Arc::new(AllowedMethods::from_spec(&spec::document()));
     let origins = Arc::new(settings.additional_trusted_origins.clone());
     let limits = BodyLimits { usual: settings.body_limit_bytes, chat: settings.chat_body_limit_bytes };
@@ -98,10 +95,14 @@ pub fn routes(
         .data(doorkeeper)
         .data(readiness)
         .data(app)
+        // Each layer is part of the type of the next; without a cut the compiler gives up on their futures.
+        .boxed()
         .around(move |next, req| limit_body(next, req, limits))
         .around(limit_head)
         .around(move |next, req| answer(next, req, methods.clone()))
+        .boxed()
         .around(move |next, req| cors(next, req, origins.clone()))
         .around(move |next, req| secure(next, req, https))
         .around(move |next, req| trace(next, req, tracer.clone()))
+        .boxed()
 }

@@ -110,7 +110,7 @@ over_every_adapter! {
 
 #[tokio::test]
 async fn accounts_survive_a_restart_of_the_embedded_database() {
-    use airi_server::adapters::sqlite::{self, accounts::SqliteAccounts};
+    use airi_server::adapters::sqlite::{self, Ownership, accounts::SqliteAccounts};
     let directory = tempfile::tempdir().unwrap();
     let db = sqlite::open(directory.path(), Ownership::Sole).await.unwrap();
     let repo = SqliteAccounts { db: db.clone() };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use airi_server::adapters::sqlite::ledger::SqliteLedger;
 use airi_server::adapters::sqlite::meter::SqliteMeter;
-use airi_server::adapters::sqlite::{self, Sqlite};
+use airi_server::adapters::sqlite::{self, Ownership, Sqlite};
 use airi_server::core::model::ids::{EntryId, RequestId, UserId};
 use airi_server::core::model::ledger::{Credit, Debit, EntryKind, Flux, Opening};
 use airi_server::ports::ledger::{LedgerRepo, UsageMeter};

@@ -5,6 +5,7 @@
 mod support;
 
 mod accounts;
+mod audit;
 mod balance_cache;
 mod books;
 mod broadcaster;

@@ -67,6 +67,7 @@ async fn a_panic_is_a_500_of_the_usual_shape() {
     let mut answer = client.get("/api/v1/flux").header("authorization", "Bearer panic").send().await.0;
     assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(answer.headers()["cache-control"], "no-store, no-cache, private, max-age=0");
+    assert_eq!(answer.headers()["content-type"], "application/json");
     let body = answer.take_body().into_string().await.unwrap();
     assert_eq!(body, r#"{"error":"INTERNAL_SERVER_ERROR","message":"Internal Server Error"}"#);
 }

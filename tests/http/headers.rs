@@ -133,7 +133,7 @@ async fn a_client_that_leaves_early_is_counted_as_gone() {
     let facts = world.facts.clone();
     let app = world.app();
     let next = std::sync::Arc::new(poem::endpoint::make(|_| std::future::pending::<&'static str>()));
-    let tracer = airi_server::http::middleware::trace::Tracer { app, accepts_ids: false };
+    let tracer = airi_server::http::middleware::trace::Tracer { app, trusted_hops: 0 };
     let request = poem::Request::builder().uri_str("/x").finish();
     let call = airi_server::http::middleware::trace::trace(next, request, std::sync::Arc::new(tracer));
     assert!(futures::poll!(Box::pin(call)).is_pending());

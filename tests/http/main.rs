@@ -15,5 +15,6 @@ mod doors;
 mod flux;
 mod headers;
 mod health;
+mod lines;
 mod stopping;
 mod world;

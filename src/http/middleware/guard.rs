@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use poem::http::header::{
-    ALLOW, CACHE_CONTROL, EXPIRES, PRAGMA, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, EXPIRES, PRAGMA, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use poem::http::{HeaderValue, Method, StatusCode};
 use poem::{Endpoint, IntoResponse, PathPattern, Request, Response};
@@ -29,6 +30,10 @@ pub async fn secure<E: Endpoint>(next: Arc<E>, req: Request, https: bool) -> poe
     headers.insert(EXPIRES, HeaderValue::from_static("0"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // The framework announces a charset JSON has no parameter for (RFC 8259 §11).
+    if headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json; charset=utf-8") {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
     if https {
         headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }

@@ -1,5 +1,6 @@
 //! What happens to every request on its way in and to every answer on its way out.
 
+pub mod client_address;
 pub mod cors;
 pub mod guard;
 pub mod limit_body;

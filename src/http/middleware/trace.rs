@@ -15,13 +15,14 @@ use crate::core::App;
 use crate::core::error::Error;
 use crate::core::model::fact::Fact;
 use crate::core::model::ids::{RequestId, UserId};
+use crate::http::middleware::client_address::ClientAddress;
 
 /// What following a request takes.
 pub struct Tracer {
     /// Gives ids and durations, and hears about requests.
     pub app: Arc<App>,
-    /// Whether a proxy in front may name requests.
-    pub accepts_ids: bool,
+    /// Proxies in front of us; any of them may name requests.
+    pub trusted_hops: u8,
 }
 
 /// Asked every few seconds by machines: neither measured nor traced.
@@ -38,6 +39,9 @@ const CLIENT_CLOSED: u16 = 499;
 pub async fn trace<E: Endpoint>(next: Arc<E>, mut req: Request, tracer: Arc<Tracer>) -> poem::Result<Response> {
     let id = tracer.request_id(&req);
     req.extensions_mut().insert(id.clone());
+    if let Some(address) = ClientAddress::of(&req, tracer.trusted_hops) {
+        req.extensions_mut().insert(address);
+    }
     let mut line = Line::begin(&tracer, &req, id.clone());
     let span = line.span();
     let mut answer = match next.call(req).instrument(span.clone()).await {
@@ -53,7 +57,7 @@ pub async fn trace<E: Endpoint>(next: Arc<E>, mut req: Request, tracer: Arc<Trac
 
 impl Tracer {
     fn request_id(&self, req: &Request) -> RequestId {
-        let offered = self.accepts_ids && !req.uri().path().starts_with(PAID_PREFIX);
+        let offered = self.trusted_hops > 0 && !req.uri().path().starts_with(PAID_PREFIX);
         let offered = offered.then(|| req.header("x-request-id")).flatten().filter(|id| is_request_id(id));
         offered.map_or_else(|| RequestId::new(self.app.ids.id()), RequestId::new)
     }
