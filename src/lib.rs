@@ -17,6 +17,8 @@
 //! need at a time: build [`ports::Ports`] with a double in it (feature `mocks`).
 
 pub mod adapters;
+pub mod compose;
 pub mod core;
 pub mod http;
 pub mod ports;
+pub mod settings;

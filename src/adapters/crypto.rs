@@ -93,6 +93,10 @@ impl Vault for EnvelopeVault {
         }
         Err(Unreadable::Refused)
     }
+
+    fn fingerprint(&self, text: &str) -> String {
+        fingerprint(text)
+    }
 }
 
 /// A fresh master key, in the form [`EnvelopeVault::new`] reads.
@@ -104,7 +108,11 @@ pub fn generate_master_key() -> Secret {
 
 /// Eight hex characters that tell keys apart where the key matters and not its slot.
 pub fn key_id(plaintext: &Secret) -> String {
-    hex::encode(&Sha256::digest(plaintext.expose().as_bytes())[..4])
+    fingerprint(plaintext.expose())
+}
+
+fn fingerprint(text: &str) -> String {
+    hex::encode(&Sha256::digest(text.as_bytes())[..4])
 }
 
 fn master_key(text: &Secret) -> Option<Zeroizing<Vec<u8>>> {

@@ -2,6 +2,7 @@
 
 pub mod config_cache;
 pub mod crypto;
+pub mod fallback_limits;
 #[cfg(any(test, feature = "mocks"))]
 pub mod frozen;
 pub mod journal;

@@ -10,10 +10,12 @@ pub mod error;
 pub mod health;
 pub mod ledger;
 pub mod limits;
+pub mod llm;
 pub mod model;
 
 use std::sync::Arc;
 
+use crate::ports::Ports;
 use crate::ports::journal::Journal;
 use crate::ports::runtime::{Clock, IdSource};
 
@@ -27,6 +29,10 @@ pub struct App {
     pub ledger: Arc<ledger::Ledger>,
     /// Call limits.
     pub limits: Arc<limits::Limits>,
+    /// Chat completions.
+    pub completions: Arc<llm::Completions>,
+    /// What operators may do.
+    pub admin: Arc<admin::Admin>,
     /// Readiness.
     pub health: Arc<health::Health>,
     /// Where the doors record facts.
@@ -35,4 +41,72 @@ pub struct App {
     pub ids: Arc<dyn IdSource>,
     /// Durations of requests.
     pub clock: Arc<dyn Clock>,
+}
+
+/// What the settings decide for the use-cases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policies {
+    /// How completions are routed.
+    pub routing: llm::RoutingPolicy,
+    /// What operators may write.
+    pub admin: admin::Policy,
+}
+
+impl App {
+    /// The hexagon, assembled.
+    pub fn new(ports: Ports, policies: Policies) -> Self {
+        let Ports { clock, ids, journal, tasks, vault, .. } = ports;
+        let config = Arc::new(config::Config { store: ports.config.clone(), journal: journal.clone() });
+        let accounts = Arc::new(accounts::Accounts {
+            accounts: ports.accounts.clone(),
+            sessions: ports.sessions,
+            passwords: ports.passwords,
+            clock: clock.clone(),
+            ids: ids.clone(),
+            journal: journal.clone(),
+        });
+        let ledger = Arc::new(ledger::Ledger {
+            repo: ports.ledger,
+            cache: ports.balances,
+            config: config.clone(),
+            ids: ids.clone(),
+            journal: journal.clone(),
+        });
+        let limits = Arc::new(limits::Limits { limiter: ports.limits, journal: journal.clone() });
+        let completions = Arc::new(llm::Completions {
+            config: config.clone(),
+            ledger: ledger.clone(),
+            walk: llm::Walk {
+                upstream: ports.llm,
+                vault: vault.clone(),
+                journal: journal.clone(),
+                clock: clock.clone(),
+                policy: policies.routing,
+                usage_refusals: llm::UsageRefusals::default(),
+            },
+            settle: llm::Settle {
+                ledger: ledger.clone(),
+                tasks,
+                journal: journal.clone(),
+                clock: clock.clone(),
+                ids: ids.clone(),
+            },
+            clock: clock.clone(),
+        });
+        let admin = Arc::new(admin::Admin {
+            store: ports.config,
+            vault,
+            accounts: ports.accounts,
+            ledger: ledger.clone(),
+            trail: admin::Trail {
+                log: ports.audit,
+                journal: journal.clone(),
+                clock: clock.clone(),
+                ids: ids.clone(),
+            },
+            policy: policies.admin,
+        });
+        let health = Arc::new(health::Health { probes: ports.probes });
+        Self { config, accounts, ledger, limits, completions, admin, health, journal, ids, clock }
+    }
 }

@@ -12,6 +12,7 @@ use poem::{Endpoint, IntoResponse, Request, RequestBody, Response};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
+use super::admin::remember_refusal;
 use super::error::{ApiError, refuse};
 use crate::core::accounts::Accounts;
 use crate::core::error::{Code, Error};
@@ -76,7 +77,10 @@ pub async fn guard<E: Endpoint>(next: Arc<E>, mut req: Request) -> poem::Result<
     if admin {
         match judge(&req, &principal) {
             Ok(administrator) => req.extensions_mut().insert(administrator),
-            Err(error) => return Ok(known(refuse(error), user)),
+            Err(error) => {
+                remember_refusal(&req, &principal).await;
+                return Ok(known(refuse(error), user));
+            }
         };
     }
     req.extensions_mut().insert(principal);

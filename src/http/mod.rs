@@ -1,5 +1,107 @@
 //! Doors: extract, convert, call one use-case, convert back.
+//!
+//! Order of what surrounds a request, outermost first: request id, span and line · headers of every answer · CORS
+//! and preflights · failures and panics become answers · size of the head · size of the body · guarded prefixes ·
+//! the route.
 
+mod admin;
+mod admin_documents;
 pub mod auth;
+mod docs;
 pub mod error;
+mod health;
+mod ledger;
+mod llm;
 pub mod middleware;
+mod openai;
+pub mod payload;
+mod serve;
+mod spec;
+
+use std::sync::Arc;
+
+use poem::{Endpoint, EndpointExt, Response, Route};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::core::App;
+use crate::core::model::principal::Administrators;
+use auth::{Doorkeeper, guard};
+use health::Readiness;
+use middleware::cors::{TrustedOrigins, cors};
+use middleware::guard::{AllowedMethods, answer, limit_head, secure};
+use middleware::limit_body::{BodyLimits, limit_body};
+use middleware::trace::{Tracer, trace};
+
+pub use serve::{serve, serve_metrics};
+pub use spec::spec_json;
+
+/// What a restart may change about the doors.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSettings {
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on; 0 takes any free one.
+    pub port: u16,
+    /// How clients reach this server; `https` adds `Strict-Transport-Security`.
+    pub api_server_url: String,
+    /// Comma-separated URLs whose origins may call us from a browser, besides the built-in ones.
+    pub additional_trusted_origins: TrustedOrigins,
+    /// Comma-separated addresses that may administer once verified.
+    pub admin_emails: String,
+    /// Longest request body, bytes.
+    pub body_limit_bytes: usize,
+    /// Longest request body of chat completions, bytes.
+    pub chat_body_limit_bytes: usize,
+    /// Reverse proxies in front of us whose headers are believed; 0 believes nobody.
+    pub trusted_proxy_hops: u8,
+    /// How long running requests may go on after the signal to stop, ms.
+    pub shutdown_grace_ms: u64,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            host: "0.0.0.0".to_owned(),
+            port: 3000,
+            api_server_url: "http://localhost:3000".to_owned(),
+            additional_trusted_origins: TrustedOrigins::default(),
+            admin_emails: String::new(),
+            body_limit_bytes: 1024 * 1024,
+            chat_body_limit_bytes: 10 * 1024 * 1024,
+            trusted_proxy_hops: 0,
+            shutdown_grace_ms: 25_000,
+        }
+    }
+}
+
+/// Every door of the server, ready to be called. Readiness ends when `leaving` is cancelled.
+pub fn routes(
+    app: Arc<App>,
+    settings: &HttpSettings,
+    leaving: CancellationToken,
+) -> impl Endpoint<Output = Response> + 'static {
+    let doorkeeper = Doorkeeper {
+        accounts: app.accounts.clone(),
+        administrators: Arc::new(Administrators::parse(&settings.admin_emails)),
+    };
+    let readiness = Arc::new(Readiness::new(app.clone(), leaving));
+    let tracer = Arc::new(Tracer { app: app.clone(), accepts_ids: settings.trusted_proxy_hops > 0 });
+    let methods = Arc::new(AllowedMethods::from_spec(&spec::document()));
+    let origins = Arc::new(settings.additional_trusted_origins.clone());
+    let limits = BodyLimits { usual: settings.body_limit_bytes, chat: settings.chat_body_limit_bytes };
+    let https = settings.api_server_url.starts_with("https://");
+
+    docs::mount(Route::new().nest("/", spec::service()))
+        .around(guard)
+        .data(doorkeeper)
+        .data(readiness)
+        .data(app)
+        .around(move |next, req| limit_body(next, req, limits))
+        .around(limit_head)
+        .around(move |next, req| answer(next, req, methods.clone()))
+        .around(move |next, req| cors(next, req, origins.clone()))
+        .around(move |next, req| secure(next, req, https))
+        .around(move |next, req| trace(next, req, tracer.clone()))
+}

@@ -1,2 +1,2 @@
 //! Shared harness.
-pub mod upstream;
+pub(crate) mod databases;

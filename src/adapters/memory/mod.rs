@@ -1,4 +1,4 @@
-//! What Redis does for several processes, done for one.
+//! What Redis does for several processes, done for one; and copies of sessions, which any process keeps for itself.
 
 pub mod balance_cache;
 pub mod broadcaster;

@@ -1,1 +1,167 @@
-//! (being written)
+//! `LedgerRepo` on SQLite.
+
+use async_trait::async_trait;
+
+use super::Sqlite;
+use super::fault::fault;
+use super::ledger_batch::DebitQueue;
+use super::ledger_rows::{self, EntryRow, amount};
+use crate::core::model::ids::{EntryId, RequestId, UserId};
+use crate::core::model::ledger::{
+    Credit, CreditOutcome, Debit, DebitOutcome, Entry, Flux, OpenOutcome, Opening, Standing,
+};
+use crate::core::model::page::{Page, Window};
+use crate::core::model::posting::LockedBalance;
+use crate::ports::Fault;
+use crate::ports::ledger::LedgerRepo;
+
+/// Balances and entries in `user_flux` and `flux_transaction`.
+pub struct SqliteLedger {
+    db: Sqlite,
+    debits: DebitQueue,
+}
+
+impl SqliteLedger {
+    /// MUST be called inside a runtime: debits are made by one of its tasks, which ends when the ledger is dropped
+    /// and its queue is drained.
+    pub fn new(db: Sqlite) -> Self {
+        let debits = DebitQueue::start(&db);
+        Self { db, debits }
+    }
+}
+
+#[async_trait]
+impl LedgerRepo for SqliteLedger {
+    #[tracing::instrument(name = "sqlite.ledger.find", skip_all)]
+    async fn find(&self, user: &UserId) -> Result<Standing, Fault> {
+        let row = ledger_rows::find(&self.db.readers, user, "sqlite.ledger.find").await?;
+        Ok(match row {
+            None => Standing::Absent,
+            Some(row) if row.closed => Standing::Closed,
+            Some(row) => Standing::Open(row.balance()),
+        })
+    }
+
+    #[tracing::instrument(name = "sqlite.ledger.open", skip_all)]
+    async fn open(&self, user: &UserId, opening: &Opening) -> Result<OpenOutcome, Fault> {
+        const OPERATION: &str = "sqlite.ledger.open";
+        if let Some(row) = ledger_rows::find(&self.db.readers, user, OPERATION).await? {
+            return Ok(found(&row));
+        }
+        let mut tx = self.db.begin(OPERATION).await?;
+        if let Some(row) = ledger_rows::find(&mut *tx, user, OPERATION).await? {
+            return Ok(found(&row));
+        }
+        let opened = ledger_rows::open(&mut tx, user, opening, OPERATION).await?;
+        tx.commit().await.map_err(fault(OPERATION))?;
+        Ok(OpenOutcome::Opened(opened.balance()))
+    }
+
+    #[tracing::instrument(name = "sqlite.ledger.debit", skip_all)]
+    async fn debit(&self, debit: &Debit) -> Result<DebitOutcome, Fault> {
+        self.debits.debit(debit).await
+    }
+
+    #[tracing::instrument(name = "sqlite.ledger.credit", skip_all)]
+    async fn credit(&self, credit: &Credit) -> Result<CreditOutcome, Fault> {
+        const OPERATION: &str = "sqlite.ledger.credit";
+        let mut tx = self.db.begin(OPERATION).await?;
+        let mut row = match ledger_rows::find(&mut *tx, &credit.user, OPERATION).await? {
+            Some(row) => row,
+            None => ledger_rows::open(&mut tx, &credit.user, &credit.opening, OPERATION).await?,
+        };
+        if let Some(request) = &credit.request
+            && let Some(entry) = ledger_rows::find_entry(&mut *tx, &credit.user, request, OPERATION).await?
+        {
+            return Ok(CreditOutcome::Replayed { entry: Box::new(entry) });
+        }
+        if row.closed {
+            return Ok(CreditOutcome::Closed);
+        }
+        let clock = ledger_rows::clock(&mut *tx).await.map_err(fault(OPERATION))?;
+        let Some(entry) = row.credit(credit, clock) else {
+            return Ok(CreditOutcome::Overflow);
+        };
+        let balance = row.balance();
+        let rows = [(credit.user.clone(), row)];
+        let entries = [(credit.user.clone(), entry)];
+        ledger_rows::write(&mut tx, &rows, &entries).await.map_err(fault(OPERATION))?;
+        tx.commit().await.map_err(fault(OPERATION))?;
+        Ok(CreditOutcome::Credited { entry: credit.entry.clone(), balance })
+    }
+
+    #[tracing::instrument(name = "sqlite.ledger.find_entry", skip_all)]
+    async fn find_entry(&self, user: &UserId, request: &RequestId) -> Result<Option<Entry>, Fault> {
+        ledger_rows::find_entry(&self.db.readers, user, request, "sqlite.ledger.find_entry").await
+    }
+
+    #[tracing::instrument(name = "sqlite.ledger.list", skip_all)]
+    async fn list<'a>(&self, user: &UserId, window: Window, before: Option<&'a EntryId>) -> Result<Page<Entry>, Fault> {
+        const OPERATION: &str = "sqlite.ledger.list";
+        let anchor = match before {
+            Some(before) => self.time_of(user, before, OPERATION).await?.map(|at| (at, before)),
+            None => None,
+        };
+        let rows: Vec<EntryRow> = match anchor {
+            Some((at, before)) => {
+                sqlx::query_as(
+                    "select id, type, amount, balance_before, balance_after, request_id, description, metadata, \
+                     created_at \
+                     from flux_transaction where user_id = ?1 and (created_at, id) < (?2, ?3) \
+                     order by created_at desc, id desc limit ?4",
+                )
+                .bind(user.as_str())
+                .bind(at)
+                .bind(before.as_str())
+                .bind(i64::from(window.limit) + 1)
+                .fetch_all(&self.db.readers)
+                .await
+            }
+            None => {
+                sqlx::query_as(
+                    "select id, type, amount, balance_before, balance_after, request_id, description, metadata, \
+                     created_at \
+                     from flux_transaction where user_id = ?1 \
+                     order by created_at desc, id desc limit ?2 offset ?3",
+                )
+                .bind(user.as_str())
+                .bind(i64::from(window.limit) + 1)
+                .bind(i64::from(window.offset))
+                .fetch_all(&self.db.readers)
+                .await
+            }
+        }
+        .map_err(fault(OPERATION))?;
+        let entries = rows.into_iter().map(|row| ledger_rows::entry(row, OPERATION)).collect::<Result<_, _>>()?;
+        Ok(Page::cut(entries, window.limit))
+    }
+
+    #[tracing::instrument(name = "sqlite.ledger.capacity", skip_all)]
+    async fn capacity(&self, user: &UserId) -> Result<Flux, Fault> {
+        const OPERATION: &str = "sqlite.ledger.capacity";
+        let after: Option<i64> = sqlx::query_scalar(
+            "select balance_after from flux_transaction \
+             where user_id = ?1 and type in ('credit', 'initial', 'promo') order by created_at desc, id desc limit 1",
+        )
+        .bind(user.as_str())
+        .fetch_optional(&self.db.readers)
+        .await
+        .map_err(fault(OPERATION))?;
+        after.map_or(Ok(Flux::ZERO), |after| amount(after, "flux_transaction", "balance_after", user.as_str(), OPERATION))
+    }
+}
+
+impl SqliteLedger {
+    async fn time_of(&self, user: &UserId, entry: &EntryId, operation: &'static str) -> Result<Option<i64>, Fault> {
+        sqlx::query_scalar("select created_at from flux_transaction where id = ?1 and user_id = ?2")
+            .bind(entry.as_str())
+            .bind(user.as_str())
+            .fetch_optional(&self.db.readers)
+            .await
+            .map_err(fault(operation))
+    }
+}
+
+fn found(row: &LockedBalance) -> OpenOutcome {
+    if row.closed { OpenOutcome::Closed } else { OpenOutcome::Found(row.balance()) }
+}

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
+use super::accounts::Account;
 use super::ids::{RequestId, UserId};
-use super::principal::Administrator;
 
 /// Who answers for an operator's action, and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,11 +28,11 @@ impl Actor {
     }
 }
 
-impl From<&Administrator> for Actor {
-    fn from(administrator: &Administrator) -> Self {
+impl From<&Account> for Actor {
+    fn from(account: &Account) -> Self {
         Self {
-            user: administrator.account.id.clone(),
-            email: administrator.account.email.as_str().to_owned(),
+            user: account.id.clone(),
+            email: account.email.as_str().to_owned(),
             request: None,
             ip: None,
             user_agent: None,

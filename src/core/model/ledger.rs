@@ -286,11 +286,18 @@ pub fn drain(balance: Flux, asked: Flux) -> Option<Drained> {
 /// The metadata of a debit entry: the caller's, and what is missing when the balance was short.
 pub fn debit_metadata(debit: &Debit, charged: Flux) -> Map<String, Value> {
     let mut metadata = debit.metadata.clone();
-    if charged < debit.amount {
-        metadata.insert("requestedAmount".into(), debit.amount.get().into());
-        metadata.insert("unbilled".into(), debit.amount.saturating_sub(charged).get().into());
-    }
+    add_shortfall(&mut metadata, charged, debit.amount.saturating_sub(charged));
     metadata
+}
+
+/// Says in an entry's metadata that `unbilled` was due beside `charged`; nothing when all was paid.
+pub fn add_shortfall(metadata: &mut Map<String, Value>, charged: Flux, unbilled: Flux) {
+    if unbilled.is_zero() {
+        return;
+    }
+    let requested = Flux::saturating(charged.get() + unbilled.get());
+    metadata.insert("requestedAmount".into(), requested.get().into());
+    metadata.insert("unbilled".into(), unbilled.get().into());
 }
 
 #[cfg(test)]

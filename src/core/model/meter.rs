@@ -1,5 +1,6 @@
 //! Sub-flux units: small uses that accumulate until they are worth a whole flux (contract `audio.md` §7).
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::ids::{EntryId, RequestId, UserId};
@@ -37,7 +38,7 @@ pub struct MeterReading {
     pub unbilled: Flux,
     /// Units still unsettled.
     pub debt: i64,
-    /// The balance after the use; absent on a replay, when it was not read.
+    /// The balance after the use; absent on a replay, when it was not read, and without a live row.
     pub balance: Option<Balance>,
     /// Whether this use had been metered before and nothing was written.
     pub replayed: bool,
@@ -52,6 +53,13 @@ pub struct Settlement {
     pub unbilled: Flux,
     /// Units left after taking `charged`.
     pub debt: i64,
+}
+
+/// What is left of a debt last touched at `touched`: all of it, or nothing once it lay untouched for longer than
+/// `lifetime`.
+pub fn remembered(units: i64, touched: DateTime<Utc>, now: DateTime<Utc>, lifetime: std::time::Duration) -> i64 {
+    let untouched = now.signed_duration_since(touched).to_std().unwrap_or_default();
+    if untouched > lifetime { 0 } else { units.max(0) }
 }
 
 /// Adds `units` to `debt` and settles every whole flux the balance affords. Nothing is lost:
@@ -79,6 +87,16 @@ mod tests {
             prop_assert!(settled.charged.get() <= balance);
             prop_assert!(settled.unbilled.is_zero() == (settled.debt < per));
         }
+    }
+
+    #[test]
+    fn a_debt_is_forgiven_only_after_its_lifetime() {
+        let touched = DateTime::from_timestamp(1_000, 0).unwrap();
+        let after = |seconds: i64| DateTime::from_timestamp(1_000 + seconds, 0).unwrap();
+        let minute = std::time::Duration::from_secs(60);
+        assert_eq!(remembered(700, touched, after(60), minute), 700);
+        assert_eq!(remembered(700, touched, after(61), minute), 0);
+        assert_eq!(remembered(700, touched, after(-5), minute), 700);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod limits;
 pub mod llm;
 pub mod meter;
 pub mod page;
+pub mod posting;
 pub mod principal;
 pub mod request_log;
 pub mod secret;

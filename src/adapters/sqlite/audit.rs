@@ -1,0 +1,46 @@
+//! `admin_audit_log`: who did what as an operator.
+
+use async_trait::async_trait;
+use sqlx::types::Json;
+
+use super::fault::fault;
+use super::{Sqlite, micros};
+use crate::core::model::audit::AuditRow;
+use crate::ports::Fault;
+use crate::ports::audit::AuditLog;
+
+/// The append-only log. Nothing here changes or removes a row.
+#[derive(Clone, Debug)]
+pub struct SqliteAuditLog {
+    /// Where the table is.
+    pub db: Sqlite,
+}
+
+#[async_trait]
+impl AuditLog for SqliteAuditLog {
+    #[tracing::instrument(name = "sqlite.audit.record", skip_all, err)]
+    async fn record(&self, row: &AuditRow) -> Result<(), Fault> {
+        sqlx::query(
+            "INSERT INTO admin_audit_log (id, at, actor_user_id, actor_email, action, target, request_id, ip, \
+             user_agent, dry_run, outcome, status, summary) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&row.id)
+        .bind(micros(row.at))
+        .bind(row.actor.user.as_str())
+        .bind(&row.actor.email)
+        .bind(row.action)
+        .bind(&row.target)
+        .bind(row.actor.request.as_ref().map(|request| request.as_str()))
+        .bind(&row.actor.ip)
+        .bind(&row.actor.user_agent)
+        .bind(row.dry_run)
+        .bind(row.outcome.as_str())
+        .bind(i64::from(row.status))
+        .bind(Json(&row.summary))
+        .execute(&self.db.writer)
+        .await
+        .map_err(fault("sqlite.audit.record"))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,36 @@
+//! `keys generate-master` and `keys rotate-master`.
+
+use airi_server::compose;
+use airi_server::core::model::audit::Actor;
+use airi_server::settings::Settings;
+use clap::Subcommand;
+
+use super::{Outcome, output, visit};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print a fresh master key: base64 of 32 random bytes.
+    GenerateMaster,
+    /// Seal every stored key with the current master key and print what was done. Set the old key as
+    /// LLM_ROUTER_MASTER_KEY_PREVIOUS first; remove it when nothing is left unreadable.
+    RotateMaster {
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+pub(crate) fn generate_master() -> anyhow::Result<Outcome> {
+    output::say(compose::generate_master_key().expose())?;
+    Ok(Outcome::Done)
+}
+
+pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result<Outcome> {
+    let Command::RotateMaster { dry_run } = command else { return generate_master() };
+    visit(settings, async |app| {
+        let report = app.admin.reencrypt_keys(&Actor::command_line(), dry_run).await?;
+        output::say(&serde_json::to_string_pretty(&report)?)?;
+        Ok(if report.unreadable.is_empty() { Outcome::Done } else { Outcome::Found })
+    })
+    .await
+}

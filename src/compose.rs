@@ -1,0 +1,224 @@
+//! The composition root: settings in, a working world out. The only place that names adapters.
+
+mod embedded;
+mod external;
+mod secrets;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::adapters::config_cache::CachedConfig;
+use crate::adapters::crypto::{self, EnvelopeVault, ScryptPasswords};
+use crate::adapters::journal::{FanOut, InsertRows, RequestLogSink};
+use crate::adapters::llm::HttpUpstream;
+use crate::adapters::memory::session_cache::CachedSessions;
+use crate::adapters::runtime::{RandomIds, SystemClock, TrackedTasks};
+use crate::adapters::sandbox::SandboxUpstream;
+use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
+use crate::adapters::{postgres, sqlite};
+use crate::core::App;
+use crate::core::admin::Policy;
+use crate::core::llm::RoutingPolicy;
+use crate::core::model::admin::AddressPolicy;
+use crate::core::model::ids::InstanceId;
+use crate::core::model::secret::Secret;
+use crate::ports::accounts::{AccountRepo, SessionRepo};
+use crate::ports::audit::AuditLog;
+use crate::ports::chats::Broadcaster;
+use crate::ports::config::ConfigStore;
+use crate::ports::journal::Journal;
+use crate::ports::ledger::{BalanceCache, LedgerRepo, UsageMeter};
+use crate::ports::limits::{RateLimiter, Slots};
+use crate::ports::probe::Probe;
+use crate::ports::runtime::{Clock, IdSource, Tasks};
+use crate::ports::{Fault, Ports};
+use crate::settings::Settings;
+
+pub use crate::adapters::telemetry::LogOutput;
+pub use embedded::{Hold, backup};
+
+/// Why no world could be made.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A dependency is out of reach or unusable.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The embedded database cannot be opened.
+    #[error(transparent)]
+    Data(#[from] sqlite::OpenError),
+    /// The schema cannot be brought up to date.
+    #[error(transparent)]
+    Schema(#[from] postgres::migrate::MigrateError),
+    /// The generated secrets cannot be kept.
+    #[error("{0}")]
+    Secrets(String),
+    /// The master keys cannot be used.
+    #[error("LLM_ROUTER_MASTER_KEY: {0}")]
+    MasterKey(#[from] crypto::InvalidMasterKey),
+    /// Telemetry cannot be set up.
+    #[error(transparent)]
+    Telemetry(#[from] InvalidTelemetry),
+}
+
+/// A working application and what has to be closed after it.
+pub struct World {
+    /// The use-cases.
+    pub app: Arc<App>,
+    telemetry: Option<Arc<Telemetry>>,
+    tasks: Arc<TrackedTasks>,
+    rows: Arc<RequestLogSink>,
+    database: Database,
+}
+
+enum Database {
+    Embedded(sqlite::Sqlite),
+    External(sqlx::PgPool),
+}
+
+/// What a database adapter set provides.
+struct Storage {
+    accounts: Arc<dyn AccountRepo>,
+    sessions: Arc<dyn SessionRepo>,
+    ledger: Arc<dyn LedgerRepo>,
+    meter: Arc<dyn UsageMeter>,
+    config: Arc<dyn ConfigStore>,
+    audit: Arc<dyn AuditLog>,
+    probe: Arc<dyn Probe>,
+    insert_rows: InsertRows,
+    database: Database,
+}
+
+/// What a process shares with its siblings, or only with itself.
+struct Coordination {
+    balances: Arc<dyn BalanceCache>,
+    limits: Arc<dyn RateLimiter>,
+    slots: Arc<dyn Slots>,
+    broadcaster: Arc<dyn Broadcaster>,
+    /// Where configuration entries live, when not in the database.
+    config: Option<Arc<dyn ConfigStore>>,
+    probe: Option<Arc<dyn Probe>>,
+}
+
+impl World {
+    /// Connects everything the settings name. `hold` says whether this process serves from the data directory or
+    /// only visits it; `output` where log lines go.
+    pub async fn open(settings: &Settings, hold: Hold, output: LogOutput) -> Result<Self, StartError> {
+        let telemetry = Arc::new(Telemetry::new(&settings.telemetry)?);
+        telemetry.install(output)?;
+        let world = Self::assemble(settings, hold, Arc::new(telemetry.journal())).await?;
+        Ok(Self { telemetry: Some(telemetry), ..world })
+    }
+
+    async fn assemble(settings: &Settings, hold: Hold, told: Arc<dyn Journal>) -> Result<Self, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let ids: Arc<dyn IdSource> = Arc::new(RandomIds::new());
+        let tasks = Arc::new(TrackedTasks::default());
+        let storage = match &settings.postgres {
+            Some(postgres) => external::storage(postgres).await?,
+            None => embedded::storage(&settings.data_dir, hold).await?,
+        };
+        let rows = RequestLogSink::new(storage.insert_rows, tasks.clone());
+        let journal: Arc<dyn Journal> = Arc::new(FanOut { sinks: vec![told, rows.clone()] });
+        let coordination = match &settings.redis {
+            Some(redis) => {
+                let instance = InstanceId::new(settings.instance_id.as_ref().map_or_else(
+                    || ids.id(),
+                    // Two processes with one configured name would silence each other.
+                    |name| format!("{name}-{}", ids.id()),
+                ));
+                external::coordination(redis, instance, &clock, &journal).await?
+            }
+            None => embedded::coordination(&clock),
+        };
+        let secrets = secrets::of(settings)?;
+        let store = coordination.config.unwrap_or(storage.config);
+        let mut probes = vec![("db", storage.probe)];
+        probes.extend(coordination.probe.map(|probe| ("redis", probe)));
+        let upstream = Arc::new(HttpUpstream::new(&settings.llm.upstream)?);
+        let ports = Ports {
+            accounts: storage.accounts,
+            sessions: Arc::new(CachedSessions::new(storage.sessions, clock.clone())),
+            passwords: Arc::new(ScryptPasswords::new(PASSWORDS_AT_ONCE)),
+            ledger: storage.ledger,
+            balances: coordination.balances,
+            meter: storage.meter,
+            config: Arc::new(CachedConfig::start(store, clock.clone(), journal.clone())),
+            broadcaster: coordination.broadcaster,
+            limits: coordination.limits,
+            slots: coordination.slots,
+            llm: Arc::new(SandboxUpstream { inner: upstream, clock: clock.clone() }),
+            vault: Arc::new(EnvelopeVault::new(&secrets.master_key, settings.llm.master_key_previous.as_ref())?),
+            audit: storage.audit,
+            journal,
+            probes,
+            clock,
+            ids,
+            tasks: tasks.clone() as Arc<dyn Tasks>,
+        };
+        let app = App::new(ports, policies(settings));
+        Ok(Self { app: Arc::new(app), telemetry: None, tasks, rows, database: storage.database })
+    }
+
+    /// The metrics page, when telemetry is on.
+    pub fn metrics(&self) -> Option<impl Fn() -> String + Send + Sync + Clone + 'static> {
+        let telemetry = self.telemetry.clone()?;
+        Some(move || telemetry.render_prometheus())
+    }
+
+    /// Ends the world: work that is owed is finished, rows and telemetry are flushed, connections close last.
+    pub async fn close(self, grace: Duration) {
+        if !self.tasks.drain(grace).await {
+            tracing::error!(grace_ms = grace.as_millis(), "work was still running when the grace period ended");
+        }
+        drop(tokio::time::timeout(FLUSH_LIMIT, self.rows.flush()).await);
+        match self.database {
+            Database::Embedded(database) => database.close().await,
+            Database::External(pool) => drop(tokio::time::timeout(FLUSH_LIMIT, pool.close()).await),
+        }
+        if let Some(telemetry) = self.telemetry {
+            telemetry.shutdown().await;
+        }
+    }
+}
+
+/// Password hashing takes 16 MiB and a tenth of a second of a core each.
+const PASSWORDS_AT_ONCE: usize = 2;
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+
+fn policies(settings: &Settings) -> crate::core::Policies {
+    crate::core::Policies {
+        routing: RoutingPolicy { on_unreadable_key: settings.llm.on_unreadable_key, sandbox: settings.llm.sandbox },
+        admin: Policy {
+            addresses: AddressPolicy { allow_insecure: settings.llm.upstream.allow_insecure },
+            sandbox: settings.llm.sandbox,
+        },
+    }
+}
+
+/// A fresh master key, base64 of 32 random bytes.
+pub fn generate_master_key() -> Secret {
+    crypto::generate_master_key()
+}
+
+/// Brings the schema up to date and says what was applied and what to look at.
+pub async fn migrate(settings: &Settings) -> Result<(Vec<&'static str>, Vec<String>), StartError> {
+    match &settings.postgres {
+        Some(postgres) => {
+            let done = postgres::migrate::migrate(postgres).await?;
+            Ok((done.applied, done.warnings))
+        }
+        None => Ok((embedded::migrate(&settings.data_dir).await?, Vec::new())),
+    }
+}
+
+/// A world on an in-memory database with everything in process, for tests and for printing what needs no world.
+#[cfg(any(test, feature = "mocks"))]
+pub mod testing;
+
+/// Whether `directory` holds data of an earlier start.
+pub fn is_first_run(directory: &Path) -> bool {
+    !directory.join(sqlite::DATABASE_FILE).exists()
+}

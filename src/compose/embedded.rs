@@ -1,0 +1,81 @@
+//! Nothing installed: SQLite in the data directory, everything else in process.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Coordination, Database, StartError, Storage};
+use crate::adapters::memory::balance_cache::MemoryBalances;
+use crate::adapters::memory::broadcaster::MemoryBroadcaster;
+use crate::adapters::memory::limits::MemoryLimits;
+use crate::adapters::memory::slots::MemorySlots;
+use crate::adapters::sqlite::accounts::SqliteAccounts;
+use crate::adapters::sqlite::audit::SqliteAuditLog;
+use crate::adapters::sqlite::config::SqliteConfig;
+use crate::adapters::sqlite::ledger::SqliteLedger;
+use crate::adapters::sqlite::meter::SqliteMeter;
+use crate::adapters::sqlite::request_log::SqliteRequestLog;
+use crate::adapters::sqlite::sessions::SqliteSessions;
+use crate::adapters::sqlite::{self, Ownership, Sqlite, SqliteProbe};
+use crate::ports::Fault;
+use crate::ports::runtime::Clock;
+
+/// What this process does to the data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It serves from it: nobody else may at the same time.
+    Serve,
+    /// It runs one command, beside a serving process if need be.
+    Visit,
+}
+
+pub(super) async fn storage(directory: &Path, hold: Hold) -> Result<Storage, StartError> {
+    let ownership = match hold {
+        Hold::Serve => Ownership::Sole,
+        Hold::Visit => Ownership::Beside,
+    };
+    Ok(of(sqlite::open(directory, ownership).await?))
+}
+
+pub(super) fn of(db: Sqlite) -> Storage {
+    let log = SqliteRequestLog { db: db.clone() };
+    Storage {
+        accounts: Arc::new(SqliteAccounts { db: db.clone() }),
+        sessions: Arc::new(SqliteSessions { db: db.clone() }),
+        ledger: Arc::new(SqliteLedger::new(db.clone())),
+        meter: Arc::new(SqliteMeter { db: db.clone() }),
+        config: Arc::new(SqliteConfig::new(db.clone())),
+        audit: Arc::new(SqliteAuditLog { db: db.clone() }),
+        probe: Arc::new(SqliteProbe { db: db.clone() }),
+        insert_rows: Box::new(move |rows| {
+            let log = log.clone();
+            Box::pin(async move { log.insert(&rows).await })
+        }),
+        database: Database::Embedded(db),
+    }
+}
+
+pub(super) fn coordination(clock: &Arc<dyn Clock>) -> Coordination {
+    Coordination {
+        balances: Arc::new(MemoryBalances::new(clock.clone())),
+        limits: Arc::new(MemoryLimits::new(clock.clone())),
+        slots: Arc::new(MemorySlots::new(clock.clone())),
+        broadcaster: Arc::new(MemoryBroadcaster::new()),
+        config: None,
+        probe: None,
+    }
+}
+
+pub(super) async fn migrate(directory: &Path) -> Result<Vec<&'static str>, StartError> {
+    let db = sqlite::open(directory, Ownership::Sole).await?;
+    let applied = db.applied.clone();
+    db.close().await;
+    Ok(applied)
+}
+
+/// Writes a consistent copy of the embedded database of `directory` to `file`, while a server works on it or not.
+pub async fn backup(directory: &Path, file: &Path) -> Result<(), StartError> {
+    let db = sqlite::open(directory, Ownership::Beside).await?;
+    let copied: Result<(), Fault> = db.backup_to(file).await;
+    db.close().await;
+    Ok(copied?)
+}

@@ -1,0 +1,73 @@
+//! PostgreSQL for the truth, Redis for what several processes share.
+
+use std::sync::Arc;
+
+use super::{Coordination, Database, StartError, Storage};
+use crate::adapters::fallback_limits::FallbackLimits;
+use crate::adapters::memory::broadcaster::MemoryBroadcaster;
+use crate::adapters::memory::limits::MemoryLimits;
+use crate::adapters::postgres::accounts::PgAccounts;
+use crate::adapters::postgres::audit::PgAuditLog;
+use crate::adapters::postgres::config::PgConfig;
+use crate::adapters::postgres::ledger::PgLedger;
+use crate::adapters::postgres::meter::PgMeter;
+use crate::adapters::postgres::request_log::PgRequestLog;
+use crate::adapters::postgres::sessions::PgSessions;
+use crate::adapters::postgres::{self, PgProbe, PostgresSettings};
+use crate::adapters::redis::balance_cache::RedisBalances;
+use crate::adapters::redis::broadcaster::RedisBroadcaster;
+use crate::adapters::redis::bus::Bus;
+use crate::adapters::redis::config::RedisConfig;
+use crate::adapters::redis::limits::RedisLimits;
+use crate::adapters::redis::slots::RedisSlots;
+use crate::adapters::redis::{Redis, RedisProbe, RedisSettings};
+use crate::core::model::ids::InstanceId;
+use crate::ports::journal::Journal;
+use crate::ports::runtime::Clock;
+
+pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, StartError> {
+    if settings.migrate_on_start {
+        let done = postgres::migrate::migrate(settings).await?;
+        for warning in done.warnings {
+            tracing::warn!("{warning}");
+        }
+    }
+    let pool = postgres::connect(settings).await?;
+    let log = PgRequestLog { pool: pool.clone() };
+    Ok(Storage {
+        accounts: Arc::new(PgAccounts { pool: pool.clone() }),
+        sessions: Arc::new(PgSessions { pool: pool.clone() }),
+        ledger: Arc::new(PgLedger::new(pool.clone())),
+        meter: Arc::new(PgMeter { pool: pool.clone() }),
+        config: Arc::new(PgConfig::new(pool.clone())),
+        audit: Arc::new(PgAuditLog { pool: pool.clone() }),
+        probe: Arc::new(PgProbe { pool: pool.clone() }),
+        insert_rows: Box::new(move |rows| {
+            let log = log.clone();
+            Box::pin(async move { log.insert(&rows).await })
+        }),
+        database: Database::External(pool),
+    })
+}
+
+pub(super) async fn coordination(
+    settings: &RedisSettings,
+    instance: InstanceId,
+    clock: &Arc<dyn Clock>,
+    journal: &Arc<dyn Journal>,
+) -> Result<Coordination, StartError> {
+    let redis = Redis::new(settings)?;
+    let bus = Bus::start(&redis, journal.clone())?;
+    Ok(Coordination {
+        balances: Arc::new(RedisBalances { redis: redis.clone() }),
+        limits: Arc::new(FallbackLimits {
+            first: Arc::new(RedisLimits { redis: redis.clone() }),
+            second: Arc::new(MemoryLimits::new(clock.clone())),
+            journal: journal.clone(),
+        }),
+        slots: Arc::new(RedisSlots { redis: redis.clone() }),
+        config: Some(Arc::new(RedisConfig::start(redis.clone(), &bus).await)),
+        probe: Some(Arc::new(RedisProbe { redis: redis.clone() })),
+        broadcaster: Arc::new(RedisBroadcaster::new(redis, bus, instance, Arc::new(MemoryBroadcaster::new()))),
+    })
+}

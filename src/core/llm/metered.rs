@@ -1,0 +1,163 @@
+//! A stream that passes an upstream's bytes on and reports exactly once how it ended
+//! (contract `gateway.md` §6.3 c, d, g, h).
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+
+use super::usage::{Standing, TokenCounts, UsageScanner};
+use crate::ports::upstream::{ByteStream, UpstreamError};
+
+/// The last event a client sees of a stream that broke; the connection is then ended abnormally.
+pub const INTERRUPTED: &[u8] =
+    b"data: {\"error\":{\"code\":\"stream_interrupted\",\"message\":\"Upstream stream interrupted\"}}\n\n";
+
+/// How a stream ended and what had been delivered of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// How it ended.
+    pub end: DeliveryEnd,
+    /// Bytes handed to the client.
+    pub bytes: u64,
+    /// Usage, as far as reported.
+    pub counts: TokenCounts,
+    /// UTF-8 bytes of generated text.
+    pub text_bytes: u64,
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryEnd {
+    /// With `[DONE]`, or by a clean close.
+    Finished,
+    /// The upstream broke it off or sent an error event.
+    Broken,
+    /// No byte for too long, or too long in all.
+    Stalled,
+    /// The client left.
+    Abandoned,
+}
+
+type OnEnd = Box<dyn FnOnce(Delivery) + Send>;
+
+/// The wrapped stream. Dropping it closes the upstream connection.
+pub struct Metered {
+    /// Gone once nothing more is wanted of the upstream.
+    body: Option<ByteStream>,
+    scanner: UsageScanner,
+    bytes: u64,
+    on_end: Option<OnEnd>,
+    /// What is still to be said after the upstream is gone, the next at the end.
+    epilogue: Vec<Result<Bytes, UpstreamError>>,
+}
+
+impl Metered {
+    /// `on_end` is called exactly once, at the latest when the stream is dropped; it must not block.
+    pub fn new(body: ByteStream, scanner: UsageScanner, on_end: impl FnOnce(Delivery) + Send + 'static) -> Self {
+        Self { body: Some(body), scanner, bytes: 0, on_end: Some(Box::new(on_end)), epilogue: Vec::new() }
+    }
+
+    fn report(&mut self, end: DeliveryEnd) {
+        let Some(on_end) = self.on_end.take() else { return };
+        on_end(Delivery {
+            end,
+            bytes: self.bytes,
+            counts: self.scanner.counts(),
+            text_bytes: self.scanner.text_bytes(),
+        });
+    }
+
+    fn pass(&mut self, bytes: Bytes) -> Option<Bytes> {
+        self.bytes = self.bytes.saturating_add(bytes.len() as u64);
+        (!bytes.is_empty()).then_some(bytes)
+    }
+
+    fn interrupt(&mut self, cause: UpstreamError, torn: bool) {
+        self.body = None;
+        let mut last = BytesMut::new();
+        if torn {
+            // The client holds an unfinished line; the event below must not become its tail.
+            last.extend_from_slice(b"\n\n");
+        }
+        last.extend_from_slice(INTERRUPTED);
+        let stalled = matches!(cause, UpstreamError::Stalled | UpstreamError::Timeout);
+        self.epilogue = vec![Err(cause), Ok(last.freeze())];
+        self.report(if stalled { DeliveryEnd::Stalled } else { DeliveryEnd::Broken });
+    }
+
+    fn settle(&mut self, standing: Standing) {
+        match standing {
+            Standing::Open => {}
+            Standing::Done => {
+                // Some upstreams keep the connection open after their last word.
+                self.body = None;
+                self.report(DeliveryEnd::Finished);
+            }
+            Standing::Failed => {
+                self.interrupt(error_event(), false);
+            }
+        }
+    }
+
+    fn ended(&mut self) -> Option<Bytes> {
+        let (bytes, standing) = self.scanner.finish();
+        let last = self.pass(bytes);
+        self.body = None;
+        match standing {
+            Standing::Open | Standing::Done => self.settle(Standing::Done),
+            // The error event came without its blank line.
+            Standing::Failed => self.interrupt(error_event(), true),
+        }
+        last
+    }
+
+    fn broke(&mut self, cause: UpstreamError) -> Option<Bytes> {
+        let torn = self.scanner.is_torn();
+        let (bytes, standing) = self.scanner.finish();
+        if standing == Standing::Done {
+            // All was said but the blank line behind `[DONE]`.
+            let last = self.pass(bytes);
+            self.settle(standing);
+            return last;
+        }
+        self.interrupt(cause, torn);
+        None
+    }
+}
+
+fn error_event() -> UpstreamError {
+    UpstreamError::Transport("error event inside the stream".to_owned())
+}
+
+impl Stream for Metered {
+    type Item = Result<Bytes, UpstreamError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        while let Some(body) = &mut this.body {
+            let passed = match ready!(body.as_mut().poll_next(cx)) {
+                Some(Ok(chunk)) => {
+                    let (bytes, standing) = this.scanner.feed(&chunk);
+                    let passed = this.pass(bytes);
+                    this.settle(standing);
+                    passed
+                }
+                Some(Err(cause)) => this.broke(cause),
+                None => this.ended(),
+            };
+            if let Some(bytes) = passed {
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+        }
+        Poll::Ready(this.epilogue.pop())
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        self.body = None;
+        self.report(DeliveryEnd::Abandoned);
+    }
+}

@@ -1,0 +1,9 @@
+//! The gateway as a whole, over scripted doubles that give way at every await.
+
+mod doubles;
+mod dropping;
+mod gates;
+mod money;
+mod scenarios;
+mod stand_ins;
+mod streams;

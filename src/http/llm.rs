@@ -1,0 +1,152 @@
+//! `/openai`: chat completions for any OpenAI client (contract `gateway.md` §1, §6).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use poem::http::{HeaderValue, StatusCode};
+use poem::web::Data;
+use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response};
+use poem_openapi::payload::{Json, Payload};
+use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::types::Type;
+use poem_openapi::{ApiResponse, OpenApi};
+
+use super::auth::SignedIn;
+use super::error::ApiError;
+use super::middleware::limit_calls::limit_calls;
+use super::openai::{ChatCompletion, ChatCompletionChunk, ChatCompletionRequest, Model, ModelList};
+use super::payload::{EventBytes, Raw, RawJson};
+use super::spec::Tag;
+use crate::core::App;
+use crate::core::llm::{Completion, CompletionCall};
+use crate::core::model::ids::RequestId;
+use crate::core::model::limits::CHAT_COMPLETIONS;
+
+/// Paid operations; every one of them is named by the request id that also names its ledger entry.
+pub(super) struct LlmApi;
+
+#[OpenApi(prefix_path = "/api/v1/openai", tag = "Tag::Llm")]
+impl LlmApi {
+    /// Complete a chat
+    ///
+    /// Members this server does not know are passed on untouched. With `"stream": true` the answer is an event
+    /// stream of chunks that ends with `data: [DONE]`. Admitted are 60 calls per 60 s and user, shared with the alias.
+    #[oai(path = "/chat/completions", method = "post", operation_id = "createChatCompletion", transform = "counted")]
+    async fn create(
+        &self,
+        app: Data<&Arc<App>>,
+        request: Data<&RequestId>,
+        caller: SignedIn,
+        body: Raw<ChatCompletionRequest>,
+    ) -> Result<CompletionAnswer, ApiError> {
+        complete(&app, &request, &caller, body.bytes).await
+    }
+
+    /// Complete a chat, under the name older clients use
+    #[oai(
+        path = "/chat/completion",
+        method = "post",
+        operation_id = "createChatCompletionAlias",
+        transform = "counted",
+        deprecated = true
+    )]
+    async fn create_by_alias(
+        &self,
+        app: Data<&Arc<App>>,
+        request: Data<&RequestId>,
+        caller: SignedIn,
+        body: Raw<ChatCompletionRequest>,
+    ) -> Result<CompletionAnswer, ApiError> {
+        complete(&app, &request, &caller, body.bytes).await
+    }
+
+    /// List the models a chat may name
+    #[oai(path = "/models", method = "get", operation_id = "listModels")]
+    async fn models(&self, app: Data<&Arc<App>>, _caller: SignedIn) -> Result<Json<ModelList>, ApiError> {
+        let data = app.completions.models().await?.into_iter().map(Model::named).collect();
+        Ok(Json(ModelList { object: "list".to_owned(), data }))
+    }
+}
+
+async fn complete(
+    app: &App,
+    request: &RequestId,
+    caller: &SignedIn,
+    body: Bytes,
+) -> Result<CompletionAnswer, ApiError> {
+    let call = CompletionCall { user: caller.0.user().clone(), request: request.clone(), body };
+    Ok(CompletionAnswer(app.completions.complete(call).await?))
+}
+
+fn counted(ep: impl Endpoint + 'static) -> impl Endpoint {
+    ep.around(|next, req| limit_calls(next, req, &CHAT_COMPLETIONS)).around(name)
+}
+
+/// Tells the id of the call under the name the product's clients look for.
+async fn name<E: Endpoint>(next: Arc<E>, req: Request) -> poem::Result<Response> {
+    let id = req.extensions().get::<RequestId>().and_then(|id| HeaderValue::from_str(id.as_str()).ok());
+    let mut answer = next.call(req).await?.into_response();
+    if let Some(id) = id {
+        answer.headers_mut().insert("airi-request-id", id);
+    }
+    Ok(answer)
+}
+
+/// One successful answer, as JSON or as events; documented as one row with both media types.
+struct CompletionAnswer(Completion);
+
+type WholeAnswer = RawJson<ChatCompletion>;
+type StreamedAnswer = EventBytes<ChatCompletionChunk>;
+
+impl IntoResponse for CompletionAnswer {
+    fn into_response(self) -> Response {
+        match self.0 {
+            Completion::Json { body } => WholeAnswer::new(body).into_response(),
+            Completion::Stream { status, content_type, body } => {
+                let mut answer = StreamedAnswer::new(content_type, body).into_response();
+                answer.set_status(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
+                answer
+            }
+        }
+    }
+}
+
+impl ApiResponse for CompletionAnswer {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "The completion, whole or as events.",
+                status: Some(200),
+                status_range: None,
+                content: vec![
+                    MetaMediaType { content_type: WholeAnswer::CONTENT_TYPE, schema: WholeAnswer::schema_ref() },
+                    MetaMediaType { content_type: StreamedAnswer::CONTENT_TYPE, schema: StreamedAnswer::schema_ref() },
+                ],
+                headers: vec![
+                    header::<String>(
+                        "X-Request-Id",
+                        "Names this call in the ledger, in the request log and to support.",
+                    ),
+                    header::<u32>("RateLimit-Limit", "Calls admitted per window."),
+                    header::<u32>("RateLimit-Remaining", "Calls left in this window."),
+                    header::<u64>("RateLimit-Reset", "Seconds until the window ends."),
+                ],
+            }],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        WholeAnswer::register(registry);
+        StreamedAnswer::register(registry);
+    }
+}
+
+fn header<T: Type>(name: &str, description: &str) -> MetaHeader {
+    MetaHeader {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        required: false,
+        deprecated: false,
+        schema: T::schema_ref(),
+    }
+}

@@ -1,0 +1,19 @@
+//! The whole door side over doubles: what a client sees, byte by byte.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a failed step is a failed test"
+)]
+
+mod bodies;
+mod cases;
+mod chat;
+mod cors;
+mod doors;
+mod flux;
+mod headers;
+mod health;
+mod stopping;
+mod world;

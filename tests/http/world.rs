@@ -1,0 +1,366 @@
+//! An app over doubles, with harmless defaults a test may change.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use airi_server::core::App;
+use airi_server::core::accounts::Accounts;
+use airi_server::core::admin::{Admin, Policy, Trail};
+use airi_server::core::config::Config;
+use airi_server::core::health::Health;
+use airi_server::core::ledger::Ledger;
+use airi_server::core::limits::Limits;
+use airi_server::core::llm::{Completions, RoutingPolicy, Settle, UsageRefusals, Walk};
+use airi_server::core::model::accounts::{Account, Email, Session, SignedIn};
+use airi_server::core::model::fact::Fact;
+use airi_server::core::model::ids::{EntryId, SessionId, UserId};
+use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, OpenOutcome};
+use airi_server::core::model::limits::{Admission, Limit};
+use airi_server::core::model::page::{Page, Window};
+use airi_server::core::model::secret::Secret;
+use airi_server::http::{HttpSettings, routes};
+use airi_server::ports::journal::Journal;
+use airi_server::ports::limits::RateLimiter;
+use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
+use airi_server::ports::mocks::{
+    MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher,
+    MockSessionRepo, MockVault,
+};
+use airi_server::ports::probe::Probe;
+use airi_server::ports::runtime::{Clock, IdSource, Tasks};
+use airi_server::ports::upstream::UpstreamError;
+use airi_server::ports::{Fault, FaultKind};
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
+use futures::{StreamExt, stream};
+use poem::endpoint::BoxEndpoint;
+use poem::test::TestClient;
+use poem::{EndpointExt, Response};
+use tokio_util::sync::CancellationToken;
+
+/// A verified user, `u1`.
+pub const USER: &str = "Bearer user";
+/// A user who has not proved the address.
+pub const UNVERIFIED: &str = "Bearer unverified";
+/// A verified administrator.
+pub const ADMIN: &str = "Bearer admin";
+/// A token at whose look-up the database fails.
+pub const UNLUCKY: &str = "Bearer unlucky";
+
+/// What a test may change before the world begins.
+pub struct World {
+    pub settings: HttpSettings,
+    pub balance: i64,
+    pub entries: Vec<Entry>,
+    pub probes: Vec<(&'static str, Arc<dyn Probe>)>,
+    pub leaving: CancellationToken,
+    /// Whether the model `sandbox` exists; `auto` means it.
+    pub sandbox: bool,
+    /// What the one upstream answers.
+    pub upstream: Script,
+    pub facts: Facts,
+    /// The window and the `before` of the last listing.
+    pub listed: Arc<Mutex<Option<(Window, Option<String>)>>>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let settings = HttpSettings { admin_emails: "admin@example.com".to_owned(), ..HttpSettings::default() };
+        Self {
+            settings,
+            balance: 1_000,
+            entries: Vec::new(),
+            probes: vec![("db", Arc::new(Answering)), ("redis", Arc::new(Answering))],
+            leaving: CancellationToken::new(),
+            sandbox: true,
+            upstream: whole(r#"{"id":"x",  "choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#),
+            facts: Facts::default(),
+            listed: Arc::default(),
+        }
+    }
+}
+
+/// Answers every attempt.
+pub type Script = Arc<dyn Fn() -> UpstreamAnswer + Send + Sync>;
+
+/// An upstream that answers one JSON text.
+pub fn whole(json: &'static str) -> Script {
+    Arc::new(move || UpstreamAnswer {
+        status: 200,
+        content_type: Some("application/json".to_owned()),
+        body: stream::iter([Ok(Bytes::from_static(json.as_bytes()))]).boxed(),
+    })
+}
+
+/// An upstream that answers these pieces of an event stream, the last of which may be a failure.
+pub fn pieces(pieces: &'static [Result<&'static str, ()>]) -> Script {
+    Arc::new(move || {
+        let pieces = pieces.iter().map(|piece| match piece {
+            Ok(text) => Ok(Bytes::from_static(text.as_bytes())),
+            Err(()) => Err(UpstreamError::Transport("reset".to_owned())),
+        });
+        UpstreamAnswer {
+            status: 200,
+            content_type: Some("text/event-stream".to_owned()),
+            body: stream::iter(pieces.collect::<Vec<_>>()).boxed(),
+        }
+    })
+}
+
+struct Scripted(Script);
+
+#[async_trait]
+impl LlmUpstream for Scripted {
+    async fn send(&self, _call: &UpstreamCall) -> Result<UpstreamAnswer, UpstreamError> {
+        Ok((self.0)())
+    }
+}
+
+/// Settles while nobody looks.
+struct AtOnce;
+
+impl Tasks for AtOnce {
+    fn spawn(&self, _name: &'static str, job: BoxFuture<'static, ()>) {
+        tokio::task::spawn(job);
+    }
+}
+
+/// Calls the routes without a socket.
+pub type Client = TestClient<BoxEndpoint<'static, Response>>;
+
+impl World {
+    pub fn client(self) -> Client {
+        let (settings, leaving) = (self.settings.clone(), self.leaving.clone());
+        TestClient::new(routes(self.app(), &settings, leaving).boxed())
+    }
+
+    pub fn app(self) -> Arc<App> {
+        let journal: Arc<dyn Journal> = Arc::new(self.facts.clone());
+        let clock: Arc<dyn Clock> = Arc::new(WallClock(Instant::now()));
+        let ids: Arc<dyn IdSource> = Arc::new(Counting::default());
+        let mut store = MockConfigStore::new();
+        store.expect_find().returning(|_| Ok(None));
+        let config = Arc::new(Config { store: Arc::new(store), journal: journal.clone() });
+        let accounts = Accounts {
+            accounts: Arc::new(MockAccountRepo::new()),
+            sessions: Arc::new(sessions()),
+            passwords: Arc::new(MockPasswordHasher::new()),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            journal: journal.clone(),
+        };
+        let ledger = Arc::new(Ledger {
+            repo: Arc::new(ledger(self.balance, self.entries, self.listed)),
+            cache: Arc::new(cold_cache()),
+            config: config.clone(),
+            ids: ids.clone(),
+            journal: journal.clone(),
+        });
+        let completions = Completions {
+            config: config.clone(),
+            ledger: ledger.clone(),
+            walk: Walk {
+                upstream: Arc::new(Scripted(self.upstream)),
+                vault: Arc::new(MockVault::new()),
+                journal: journal.clone(),
+                clock: clock.clone(),
+                policy: RoutingPolicy { sandbox: self.sandbox, ..RoutingPolicy::default() },
+                usage_refusals: UsageRefusals::default(),
+            },
+            settle: Settle {
+                ledger: ledger.clone(),
+                tasks: Arc::new(AtOnce),
+                journal: journal.clone(),
+                clock: clock.clone(),
+                ids: ids.clone(),
+            },
+            clock: clock.clone(),
+        };
+        let trail = Trail {
+            log: Arc::new(MockAuditLog::new()),
+            journal: journal.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+        };
+        let admin = Admin {
+            store: Arc::new(MockConfigStore::new()),
+            vault: Arc::new(MockVault::new()),
+            accounts: Arc::new(MockAccountRepo::new()),
+            ledger: ledger.clone(),
+            trail,
+            policy: Policy::default(),
+        };
+        let limits = Limits { limiter: Arc::new(OneWindow::default()), journal: journal.clone() };
+        Arc::new(App {
+            config,
+            accounts: Arc::new(accounts),
+            ledger,
+            limits: Arc::new(limits),
+            completions: Arc::new(completions),
+            admin: Arc::new(admin),
+            health: Arc::new(Health { probes: self.probes }),
+            journal,
+            ids,
+            clock,
+        })
+    }
+}
+
+/// Everything recorded so far.
+#[derive(Clone, Default)]
+pub struct Facts(Arc<Mutex<Vec<Fact>>>);
+
+impl Facts {
+    pub fn all(&self) -> Vec<Fact> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Method, route and status of every request that ended.
+    pub fn ended(&self) -> Vec<(&'static str, String, u16)> {
+        let ended = |fact| match fact {
+            Fact::HttpEnded { method, route, status, .. } => Some((method, route, status)),
+            _ => None,
+        };
+        self.all().into_iter().filter_map(ended).collect()
+    }
+}
+
+impl Journal for Facts {
+    fn record(&self, fact: Fact) {
+        self.0.lock().unwrap().push(fact);
+    }
+}
+
+struct WallClock(Instant);
+
+impl Clock for WallClock {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+#[derive(Default)]
+struct Counting(AtomicU64);
+
+impl IdSource for Counting {
+    fn id(&self) -> String {
+        format!("id-{:018}", self.0.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn token(&self) -> String {
+        format!("token{:027}", self.0.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Counts in a window that never ends.
+#[derive(Default)]
+struct OneWindow(Mutex<HashMap<String, u64>>);
+
+#[async_trait]
+impl RateLimiter for OneWindow {
+    async fn admit(&self, limit: &Limit, key: &str) -> Result<Admission, Fault> {
+        let mut counts = self.0.lock().unwrap();
+        let count = counts.entry(format!("{}:{key}", limit.route)).or_default();
+        *count += 1;
+        Ok(Admission::judge(limit, *count, Duration::from_millis(41_500)))
+    }
+}
+
+/// A dependency that answers.
+pub struct Answering;
+
+#[async_trait]
+impl Probe for Answering {
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// A dependency that refuses.
+pub struct Refusing;
+
+#[async_trait]
+impl Probe for Refusing {
+    async fn check(&self) -> Result<(), Fault> {
+        Err(unavailable())
+    }
+}
+
+/// A dependency that never says anything.
+pub struct Frozen;
+
+#[async_trait]
+impl Probe for Frozen {
+    async fn check(&self) -> Result<(), Fault> {
+        std::future::pending().await
+    }
+}
+
+pub fn unavailable() -> Fault {
+    Fault::new(FaultKind::Unavailable, "double.call", "host db.internal refused")
+}
+
+fn sessions() -> MockSessionRepo {
+    let mut sessions = MockSessionRepo::new();
+    sessions.expect_find_by_token().returning(|token| {
+        let (id, email, verified) = match token {
+            "user" => ("u1", "user@example.com", true),
+            "unverified" => ("u2", "admin2@example.com", false),
+            "admin" => ("u3", "Admin@Example.com", true),
+            "panic" => panic!("a secret in a panic"),
+            "unlucky" => return Err(unavailable()),
+            _ => return Ok(None),
+        };
+        let at = DateTime::UNIX_EPOCH;
+        let account = Account {
+            id: UserId::new(id),
+            name: String::new(),
+            email: Email::stored(email),
+            email_verified: verified,
+            image: None,
+            created_at: at,
+            updated_at: at,
+        };
+        let session = Session {
+            id: SessionId::new("s"),
+            token: Secret::new(token),
+            user: account.id.clone(),
+            expires_at: at + chrono::Duration::days(7),
+            created_at: at,
+            updated_at: at,
+            ip_address: None,
+            user_agent: None,
+        };
+        Ok(Some(SignedIn { session, account }))
+    });
+    sessions
+}
+
+fn ledger(balance: i64, entries: Vec<Entry>, listed: Arc<Mutex<Option<(Window, Option<String>)>>>) -> MockLedgerRepo {
+    let mut repo = MockLedgerRepo::new();
+    let balance = Balance { flux: Flux::new(balance).unwrap(), version: 1 };
+    repo.expect_open().returning(move |_, _| Ok(OpenOutcome::Found(balance)));
+    repo.expect_debit().returning(move |debit: &Debit| Ok(DebitOutcome::Charged { charged: debit.amount, balance }));
+    repo.expect_capacity().returning(|_| Ok(Flux::ZERO));
+    repo.expect_list().returning(move |_, window, before: Option<&EntryId>| {
+        *listed.lock().unwrap() = Some((window, before.map(ToString::to_string)));
+        Ok(Page::cut(entries.clone(), window.limit))
+    });
+    repo
+}
+
+fn cold_cache() -> MockBalanceCache {
+    let mut cache = MockBalanceCache::new();
+    cache.expect_find().returning(|_| Ok(None));
+    cache.expect_offer().returning(|_, _| Ok(()));
+    cache.expect_fill().returning(|_, _| Ok(()));
+    cache
+}
