@@ -1,7 +1,7 @@
 //! Telemetry against a collector: one process, one installed subscriber, so a binary of its own.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed step is a failed test")]
 
-#[path = "support/upstream.rs"]
+#[path = "support/upstream/mod.rs"]
 mod upstream;
 
 use std::time::{Duration, Instant};

@@ -222,9 +222,9 @@ mod tests {
         (RequestLogSink::new(insert, Arc::clone(&tasks) as Arc<dyn Tasks>), tasks, batches)
     }
 
-    fn ended(id: impl ToString) -> Fact {
+    fn ended(id: &(impl std::fmt::Display + ?Sized)) -> Fact {
         let row = LoggedRequest {
-            id: LogId::new(id.to_string()),
+            id: LogId::new(format!("{id}")),
             request: RequestId::new("r"),
             user: UserId::new("u"),
             kind: GenerationKind::Chat,
@@ -260,7 +260,7 @@ mod tests {
     async fn rows_are_written_in_batches_by_one_writer() {
         let (sink, tasks, batches) = sink(0);
         for id in 0..BATCH_ROWS + 3 {
-            sink.record(ended(id));
+            sink.record(ended(&id));
         }
         sink.record(Fact::ConfigStaleUse);
         assert_eq!(tasks.run().await, 1);
@@ -275,7 +275,7 @@ mod tests {
     async fn a_full_queue_drops_the_newest_and_counts() {
         let (sink, tasks, batches) = sink(0);
         for id in 0..QUEUE_ROWS + 7 {
-            sink.record(ended(id));
+            sink.record(ended(&id));
         }
         assert_eq!(sink.dropped(), 7);
         tasks.run().await;

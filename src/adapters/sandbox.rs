@@ -227,7 +227,7 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
-    fn question(extra: Value) -> Value {
+    fn question(extra: &Value) -> Value {
         let mut body = json!({ "model": "sandbox", "messages": [
             { "role": "system", "content": "be brief" },
             { "role": "user", "content": "hello there world" },
@@ -241,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_plain_answer_says_what_it_is_and_counts_its_tokens() {
-        let call = call(&question(json!({ "tools": [{ "type": "function", "function": { "name": "f" } }] })));
+        let call = call(&question(&json!({ "tools": [{ "type": "function", "function": { "name": "f" } }] })));
         let answer = sandbox().send(&call).await.unwrap();
         assert_eq!((answer.status, answer.content_type.as_deref()), (200, Some("application/json")));
         let document: Value = serde_json::from_str(&text(answer).await).unwrap();
@@ -261,10 +261,10 @@ mod tests {
     #[tokio::test]
     async fn a_stream_is_the_same_answer_in_the_events_clients_know() {
         let whole: Value =
-            serde_json::from_str(&text(sandbox().send(&call(&question(json!({})))).await.unwrap()).await).unwrap();
+            serde_json::from_str(&text(sandbox().send(&call(&question(&json!({})))).await.unwrap()).await).unwrap();
         for with_usage in [false, true] {
             let options = json!({ "stream": true, "stream_options": { "include_usage": with_usage } });
-            let answer = sandbox().send(&call(&question(options))).await.unwrap();
+            let answer = sandbox().send(&call(&question(&options))).await.unwrap();
             assert_eq!(answer.content_type.as_deref(), Some("text/event-stream"));
             let text = text(answer).await;
             let (events, rest) = text.split_once("data: [DONE]\n\n").unwrap();
@@ -291,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_begins_at_once_and_takes_its_time() {
-        let mut body = sandbox().send(&call(&question(json!({ "stream": true })))).await.unwrap().body;
+        let mut body = sandbox().send(&call(&question(&json!({ "stream": true })))).await.unwrap().body;
         let begun = Instant::now();
         let mut events = 0;
         while body.next().await.is_some() {
@@ -303,7 +303,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_limit_cuts_the_answer_and_says_so() {
-        let answer = sandbox().send(&call(&question(json!({ "max_tokens": 2 })))).await.unwrap();
+        let answer = sandbox().send(&call(&question(&json!({ "max_tokens": 2 })))).await.unwrap();
         let document: Value = serde_json::from_str(&text(answer).await).unwrap();
         assert_eq!(document["choices"][0]["message"]["content"], "This is");
         assert_eq!(document["choices"][0]["finish_reason"], "length");

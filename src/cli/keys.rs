@@ -29,7 +29,16 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result
     let Command::RotateMaster { dry_run } = command else { return generate_master() };
     visit(settings, async |app| {
         let report = app.admin.reencrypt_keys(&Actor::command_line(), dry_run).await?;
-        output::say(&serde_json::to_string_pretty(&report)?)?;
+        output::say(&format!(
+            "{} key slots: {} sealed anew, {} sealed with the current key before, {} unreadable",
+            report.total,
+            report.reencrypted,
+            report.already_current,
+            report.unreadable.len(),
+        ))?;
+        for slot in &report.unreadable {
+            output::complain(&format!("unreadable: {slot}"));
+        }
         Ok(if report.unreadable.is_empty() { Outcome::Done } else { Outcome::Found })
     })
     .await

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use airi_server::core::error::Error;
 use airi_server::core::model::admin::with_environment;
 use airi_server::core::model::audit::Actor;
+use airi_server::http;
 use airi_server::settings::Settings;
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -32,7 +33,8 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result
         let actor = Actor::command_line();
         match command {
             Command::Show => {
-                output::say(&serde_json::to_string_pretty(&app.admin.show_router(&actor).await?)?)?;
+                let view = app.admin.show_router(&actor).await?;
+                output::say(&serde_json::to_string_pretty(&http::admin::router_json(view))?)?;
                 Ok(Outcome::Done)
             }
             Command::Apply(Apply { file }) => {
@@ -43,7 +45,7 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result
                 };
                 match applied {
                     Ok(change) => {
-                        output::say(&serde_json::to_string_pretty(&change)?)?;
+                        output::say(&serde_json::to_string_pretty(&http::admin::change_json(change))?)?;
                         Ok(Outcome::Done)
                     }
                     Err(error) => {

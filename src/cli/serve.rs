@@ -90,9 +90,7 @@ async fn first_admin(app: &App) -> anyhow::Result<String> {
     let email = Email::parse(FIRST_ADMIN)?;
     let new = NewUser { email: email.clone(), name: Some("First admin".to_owned()), password: None, verified: true };
     app.accounts.create(new).await?;
-    app.admin
-        .grant_one(&Actor::command_line(), FIRST_ADMIN, FIRST_FLUX, "First-run grant", Some("first-run"))
-        .await?;
+    app.admin.grant_one(&Actor::command_line(), FIRST_ADMIN, FIRST_FLUX, "First-run grant", Some("first-run")).await?;
     Ok(app.accounts.open_session(&email).await?.token.expose().to_owned())
 }
 
@@ -103,7 +101,9 @@ fn greet(settings: &Settings, url: &str, first_token: Option<&str>) -> anyhow::R
         output::say(&format!("  airi-server  {url}   (API description: {url}/docs)"))?;
         output::say(&format!("  data         {}", settings.data_dir.display()))?;
         match first_token {
-            Some(token) => output::say(&format!("  admin token  {token}   ({FIRST_ADMIN}, {FIRST_FLUX} flux; shown once)"))?,
+            Some(token) => {
+                output::say(&format!("  admin token  {token}   ({FIRST_ADMIN}, {FIRST_FLUX} flux; shown once)"))?
+            }
             None => output::say(&format!("  admin token  airi-server user token --email {FIRST_ADMIN}"))?,
         }
         if settings.llm.sandbox {

@@ -43,7 +43,7 @@ pub(super) fn of(db: Sqlite) -> Storage {
         sessions: Arc::new(SqliteSessions { db: db.clone() }),
         ledger: Arc::new(SqliteLedger::new(db.clone())),
         meter: Arc::new(SqliteMeter { db: db.clone() }),
-        config: Arc::new(SqliteConfig::new(db.clone())),
+        config: Arc::new(SqliteConfig { db: db.clone(), listeners: sqlite::config::listeners() }),
         audit: Arc::new(SqliteAuditLog { db: db.clone() }),
         probe: Arc::new(SqliteProbe { db: db.clone() }),
         insert_rows: Box::new(move |rows| {

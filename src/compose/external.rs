@@ -39,7 +39,7 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
         sessions: Arc::new(PgSessions { pool: pool.clone() }),
         ledger: Arc::new(PgLedger::new(pool.clone())),
         meter: Arc::new(PgMeter { pool: pool.clone() }),
-        config: Arc::new(PgConfig::new(pool.clone())),
+        config: Arc::new(PgConfig { pool: pool.clone(), listeners: postgres::config::listeners() }),
         audit: Arc::new(PgAuditLog { pool: pool.clone() }),
         probe: Arc::new(PgProbe { pool: pool.clone() }),
         insert_rows: Box::new(move |rows| {

@@ -98,12 +98,7 @@ impl App {
             vault,
             accounts: ports.accounts,
             ledger: ledger.clone(),
-            trail: admin::Trail {
-                log: ports.audit,
-                journal: journal.clone(),
-                clock: clock.clone(),
-                ids: ids.clone(),
-            },
+            trail: admin::Trail { log: ports.audit, journal: journal.clone(), clock: clock.clone(), ids: ids.clone() },
             policy: policies.admin,
         });
         let health = Arc::new(health::Health { probes: ports.probes });

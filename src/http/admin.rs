@@ -6,7 +6,7 @@ use poem::web::Data;
 use poem::{Endpoint, EndpointExt, Request};
 use poem_openapi::param::{Header, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::types::{Any, Example};
+use poem_openapi::types::{Any, Example, ToJSON};
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde_json::{Map, Value, json};
 
@@ -85,6 +85,16 @@ impl AdminApi {
         let answer = app.admin.grant_flux(&actor(request, &caller), &body.bytes, dry_run).await?;
         Ok(Json(FluxGrants::from(answer)))
     }
+}
+
+/// A change as the endpoint shows it, for the command line.
+pub fn change_json(change: RouterChange) -> Option<Value> {
+    RouterChanged::from(change).to_json()
+}
+
+/// The routing configuration as the endpoint shows it, for the command line.
+pub fn router_json(view: RouterView) -> Option<Value> {
+    Router::from(view).to_json()
 }
 
 fn counted(ep: impl Endpoint + 'static) -> impl Endpoint {

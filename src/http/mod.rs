@@ -4,7 +4,7 @@
 //! and preflights · failures and panics become answers · size of the head · size of the body · guarded prefixes ·
 //! the route.
 
-mod admin;
+pub mod admin;
 mod admin_documents;
 pub mod auth;
 mod docs;

@@ -175,9 +175,8 @@ fn postgres(read: &mut Reader) -> Option<PostgresSettings> {
 }
 
 fn redis(read: &mut Reader) -> Option<RedisSettings> {
-    let url = read.get("redis.url", "REDIS_URL", "redis://host or rediss://host", |text| {
-        url_of(text, &["redis", "rediss"])
-    });
+    let url =
+        read.get("redis.url", "REDIS_URL", "redis://host or rediss://host", |text| url_of(text, &["redis", "rediss"]));
     let namespace = read.get("redis.namespace", "REDIS_NAMESPACE", "a prefix of key names", any).unwrap_or_default();
     url.map(|url| RedisSettings { url, namespace })
 }
@@ -332,9 +331,12 @@ mod tests {
         )
         .unwrap_err();
         let told = problems.join("\n");
-        for expected in
-            ["PORT: expected", "LLM_ROUTER_MASTER_KEY: expected", "BETTER_AUTH_SECRET: is required", "http.prot: is not"]
-        {
+        for expected in [
+            "PORT: expected",
+            "LLM_ROUTER_MASTER_KEY: expected",
+            "BETTER_AUTH_SECRET: is required",
+            "http.prot: is not",
+        ] {
             assert!(told.contains(expected), "{expected} in {told}");
         }
         assert!(told.contains("did you mean http.port?"), "{told}");

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::caller::{Caller, question};
 use crate::server::{Mode, Server, in_both_modes};
-use crate::support::upstream::{Reply, ScriptedUpstream};
+use crate::upstream::{Reply, ScriptedUpstream};
 
 in_both_modes!(
     what_was_delivered_a_second_before_a_kill_is_charged_once,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::server::{Mode, Server, in_both_modes};
 use crate::services::exported;
-use crate::support::upstream::{Reply, ScriptedUpstream, Step};
+use crate::upstream::{Reply, ScriptedUpstream, Step};
 
 in_both_modes!(node_client, python_client);
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::caller::{Caller, client, question};
 use crate::server::{Mode, Server};
 use crate::services::eventually;
-use crate::support::upstream::{Reply, ScriptedUpstream};
+use crate::upstream::{Reply, ScriptedUpstream};
 
 const GRANT: i64 = 10_000;
 const PRICE: i64 = 12;

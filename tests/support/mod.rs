@@ -1,2 +1,3 @@
 //! Shared harness.
 pub(crate) mod databases;
+pub(crate) mod upstream;

@@ -42,10 +42,8 @@ impl Broadcaster for MemoryBroadcaster {
     }
 
     async fn subscribe(&self, user: &UserId) -> Result<BoxStream<'static, Heard>, Fault> {
-        let events = locked(&self.users)
-            .entry(user.clone())
-            .or_insert_with(|| broadcast::channel(UNREAD).0)
-            .subscribe();
+        let events =
+            locked(&self.users).entry(user.clone()).or_insert_with(|| broadcast::channel(UNREAD).0).subscribe();
         let place = Place { users: Arc::clone(&self.users), user: user.clone(), events: Some(events) };
         Ok(stream::unfold(place, |mut place| async {
             let heard = match place.events.as_mut()?.recv().await {

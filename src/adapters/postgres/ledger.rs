@@ -151,7 +151,9 @@ impl LedgerRepo for PgLedger {
         .fetch_optional(&self.pool)
         .await
         .map_err(fault(OPERATION))?;
-        after.map_or(Ok(Flux::ZERO), |after| amount(after, "flux_transaction", "balance_after", user.as_str(), OPERATION))
+        after.map_or(Ok(Flux::ZERO), |after| {
+            amount(after, "flux_transaction", "balance_after", user.as_str(), OPERATION)
+        })
     }
 }
 

@@ -44,7 +44,10 @@ impl DebitQueue {
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..batching.in_flight.max(1) {
             let work = work(pool.clone(), Arc::clone(&receiver), batching.largest.max(1));
-            #[expect(clippy::disallowed_methods, reason = "a worker ends by itself when its queue is drained and dropped")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a worker ends by itself when its queue is drained and dropped"
+            )]
             tokio::spawn(work);
         }
         Self { waiting: sender }
@@ -194,7 +197,8 @@ async fn replays(
     .fetch_all(connection)
     .await?;
     let clock = rows.first().map(|row| row.0).ok_or(sqlx::Error::RowNotFound)?;
-    let pasts = rows.into_iter().filter_map(|(_, user, request, charged, after)| Some((user?, request?, charged?, after?)));
+    let pasts =
+        rows.into_iter().filter_map(|(_, user, request, charged, after)| Some((user?, request?, charged?, after?)));
     Ok((clock, pasts.collect()))
 }
 

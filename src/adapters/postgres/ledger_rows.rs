@@ -126,8 +126,7 @@ pub(super) async fn write(
 }
 
 /// `id, type, amount, balance_before, balance_after, request_id, description, metadata, created_at`.
-pub(super) type EntryRow =
-    (String, String, i64, i64, i64, Option<String>, String, Option<Json<Value>>, NaiveDateTime);
+pub(super) type EntryRow = (String, String, i64, i64, i64, Option<String>, String, Option<Json<Value>>, NaiveDateTime);
 
 /// Checks a ledger row.
 pub(super) fn entry(row: EntryRow, operation: &'static str) -> Result<Entry, Fault> {
@@ -171,6 +170,12 @@ pub(super) async fn find_entry<'c>(
 }
 
 /// Reads a stored amount, naming the cell that holds something else.
-pub(super) fn amount(stored: i64, table: &str, column: &str, key: &str, operation: &'static str) -> Result<Flux, Fault> {
+pub(super) fn amount(
+    stored: i64,
+    table: &str,
+    column: &str,
+    key: &str,
+    operation: &'static str,
+) -> Result<Flux, Fault> {
     Flux::new(stored).ok_or_else(|| corrupt(operation, table, column, key))
 }

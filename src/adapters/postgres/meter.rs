@@ -33,7 +33,13 @@ impl UsageMeter for PgMeter {
         let owed = remembered(units, touched, clock, used.debt_lifetime);
         if used.units <= 0 {
             let balance = row.map(|row| row.balance());
-            return Ok(MeterReading { charged: Flux::ZERO, unbilled: Flux::ZERO, debt: owed, balance, replayed: false });
+            return Ok(MeterReading {
+                charged: Flux::ZERO,
+                unbilled: Flux::ZERO,
+                debt: owed,
+                balance,
+                replayed: false,
+            });
         }
         let available = row.as_ref().map_or(Flux::ZERO, |row| row.available());
         let settlement = settle(owed, used.units, used.units_per_flux, available);
@@ -74,11 +80,7 @@ const SETTLE: &str = "postgres.meter.settle";
 
 /// Locks the debt, making it if need be. The balance row is locked already; this second lock is for users who have
 /// none yet.
-async fn lock_debt(
-    connection: &mut PgConnection,
-    user: &UserId,
-    meter: &str,
-) -> Result<(i64, DateTime<Utc>), Fault> {
+async fn lock_debt(connection: &mut PgConnection, user: &UserId, meter: &str) -> Result<(i64, DateTime<Utc>), Fault> {
     let (units, touched): (i64, NaiveDateTime) = sqlx::query_as(
         "insert into flux_meter_debt (user_id, meter, units, updated_at) \
          values ($1, $2, 0, clock_timestamp() at time zone 'UTC') \

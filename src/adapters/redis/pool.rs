@@ -205,10 +205,7 @@ impl Health {
         let now = self.now_ms();
         // The one that moves the end of the rest is the one that tries.
         now >= until
-            && self
-                .rest_until_ms
-                .compare_exchange(until, now + rest_ms(), Ordering::AcqRel, Ordering::Acquire)
-                .is_ok()
+            && self.rest_until_ms.compare_exchange(until, now + rest_ms(), Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     fn trip(&self) {

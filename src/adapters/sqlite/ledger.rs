@@ -147,7 +147,9 @@ impl LedgerRepo for SqliteLedger {
         .fetch_optional(&self.db.readers)
         .await
         .map_err(fault(OPERATION))?;
-        after.map_or(Ok(Flux::ZERO), |after| amount(after, "flux_transaction", "balance_after", user.as_str(), OPERATION))
+        after.map_or(Ok(Flux::ZERO), |after| {
+            amount(after, "flux_transaction", "balance_after", user.as_str(), OPERATION)
+        })
     }
 }
 

@@ -26,7 +26,10 @@ impl DebitQueue {
     pub(super) fn start(db: &Sqlite) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE_LENGTH);
         let work = work(db.clone(), receiver);
-        #[expect(clippy::disallowed_methods, reason = "the worker ends by itself when its queue is drained and dropped")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the worker ends by itself when its queue is drained and dropped"
+        )]
         tokio::spawn(work);
         Self { waiting: sender }
     }

@@ -155,7 +155,13 @@ pub(super) async fn find_entry<'c>(
 }
 
 /// Reads a stored amount, naming the cell that holds something else.
-pub(super) fn amount(stored: i64, table: &str, column: &str, key: &str, operation: &'static str) -> Result<Flux, Fault> {
+pub(super) fn amount(
+    stored: i64,
+    table: &str,
+    column: &str,
+    key: &str,
+    operation: &'static str,
+) -> Result<Flux, Fault> {
     Flux::new(stored).ok_or_else(|| corrupt(operation, table, column, key))
 }
 

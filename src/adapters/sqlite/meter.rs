@@ -35,7 +35,13 @@ impl UsageMeter for SqliteMeter {
             .map_or(0, |(units, touched)| remembered(units, touched, clock, used.debt_lifetime));
         if used.units <= 0 {
             let balance = row.map(|row| row.balance());
-            return Ok(MeterReading { charged: Flux::ZERO, unbilled: Flux::ZERO, debt: owed, balance, replayed: false });
+            return Ok(MeterReading {
+                charged: Flux::ZERO,
+                unbilled: Flux::ZERO,
+                debt: owed,
+                balance,
+                replayed: false,
+            });
         }
         let available = row.as_ref().map_or(Flux::ZERO, |row| row.available());
         let settlement = settle(owed, used.units, used.units_per_flux, available);

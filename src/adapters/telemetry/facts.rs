@@ -9,6 +9,7 @@ use opentelemetry::metrics::Counter;
 
 use super::instruments::Instruments;
 use crate::core::model::fact::{Fact, InterruptionStage, StreamEnd};
+use crate::core::model::ids::KeyEntryId;
 use crate::core::model::request_log::{GenerationKind, LoggedRequest};
 use crate::ports::journal::Journal;
 
@@ -58,7 +59,7 @@ impl MetricsJournal {
             }
             Fact::RequestExhausted { surface } => one(&counters.request_exhausted, &[text("surface", surface)]),
             Fact::KeyUnreadable { provider, key } => {
-                one(&counters.decrypt_failures, &[text("provider", provider), text("key_entry_id", key.as_str())])
+                one(&counters.decrypt_failures, &[text("provider", provider), text("key_entry_id", key.as_str())]);
             }
             Fact::Credited { amount, kind, source, .. } => counters
                 .credited
@@ -266,7 +267,7 @@ fn write_generation(row: &LoggedRequest, ended: Option<StreamEnd>) {
         stream = row.stream,
         ended = ended.map(StreamEnd::as_str),
         upstream = row.upstream,
-        keyEntryId = row.key.as_ref().map(|key| key.as_str()),
+        keyEntryId = row.key.as_ref().map(KeyEntryId::as_str),
         fallbackDepth = row.fallback_depth,
         error = row.error,
         "{what}"

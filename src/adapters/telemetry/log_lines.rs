@@ -9,7 +9,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 
 /// `time`, `level`, `logger`, `message`, the ids of the trace, the fields of the enclosing spans, the event's own.
 pub(super) struct JsonLine;
@@ -33,7 +33,7 @@ where
             line.insert("trace_id".to_owned(), trace.into());
             line.insert("span_id".to_owned(), span.into());
         }
-        for span in ctx.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+        for span in ctx.event_scope().into_iter().flat_map(Scope::from_root) {
             let extensions = span.extensions();
             let Some(written) = extensions.get::<FormattedFields<JsonFields>>() else { continue };
             if let Ok(Value::Object(of_span)) = serde_json::from_str(&written.fields) {

@@ -228,7 +228,8 @@ struct Collector<'a> {
 
 impl Collector<'_> {
     fn traces(&self, resource: Resource) -> Result<SdkTracerProvider, InvalidTelemetry> {
-        let exporter = self.aim(SpanExporter::builder().with_http(), "traces").build().map_err(refused)?;
+        let exporter =
+            self.aim(SpanExporter::builder().with_http(), "traces").build().map_err(|error| refused(&error))?;
         let ratio = Sampler::TraceIdRatioBased(self.settings.traces_sampling_ratio);
         Ok(SdkTracerProvider::builder()
             .with_resource(resource)
@@ -238,13 +239,13 @@ impl Collector<'_> {
     }
 
     fn logs(&self, resource: Resource) -> Result<SdkLoggerProvider, InvalidTelemetry> {
-        let exporter = self.aim(LogExporter::builder().with_http(), "logs").build().map_err(refused)?;
+        let exporter = self.aim(LogExporter::builder().with_http(), "logs").build().map_err(|error| refused(&error))?;
         Ok(SdkLoggerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
     }
 
     fn metrics(&self) -> Result<PeriodicReader<MetricExporter>, InvalidTelemetry> {
         let builder = MetricExporter::builder().with_http().with_temporality(Temporality::Cumulative);
-        let exporter = self.aim(builder, "metrics").build().map_err(refused)?;
+        let exporter = self.aim(builder, "metrics").build().map_err(|error| refused(&error))?;
         Ok(PeriodicReader::builder(exporter).with_interval(EXPORT_INTERVAL).build())
     }
 
@@ -257,7 +258,7 @@ impl Collector<'_> {
     }
 }
 
-fn refused(error: opentelemetry_otlp::ExporterBuildError) -> InvalidTelemetry {
+fn refused(error: &opentelemetry_otlp::ExporterBuildError) -> InvalidTelemetry {
     InvalidTelemetry::Exporter(error.to_string())
 }
 
