@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::caller::question;
 use crate::server::{Mode, Server, in_both_modes};
 use crate::services::eventually;
-use crate::support::upstream::{Ended, Reply, ScriptedUpstream};
+use crate::upstream::{Ended, Reply, ScriptedUpstream};
 
 in_both_modes!(ledger_request_log_and_upstream_agree);
 
@@ -91,5 +91,5 @@ async fn ledger_request_log_and_upstream_agree(mode: Mode) {
     assert_eq!(tally.completion_tokens, u64::try_from(completion.iter().sum::<i32>()).unwrap());
 
     assert!(server.stop().await.success());
-    server.ask(&["ledger", "verify"]);
+    books.balance().await;
 }

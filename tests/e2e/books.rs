@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{PgPool, SqlitePool};
 
 /// One charge.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Charge {
     pub(crate) user_id: String,
     pub(crate) request_id: String,
@@ -18,7 +18,7 @@ pub(crate) struct Charge {
 }
 
 /// One row of the request log.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Logged {
     pub(crate) user_id: String,
     pub(crate) request_id: String,
@@ -30,22 +30,20 @@ pub(crate) struct Logged {
     pub(crate) fallback_depth: Option<i32>,
 }
 
-#[derive(Debug, sqlx::FromRow)]
-struct Held {
-    user_id: String,
-    flux: i64,
-}
-
 /// A reader of its own; it takes no lock that the server would notice.
 pub(crate) enum Books {
     Postgres(PgPool),
     Sqlite(SqlitePool),
 }
 
+type LogRow = (String, String, String, i32, i64, Option<i32>, Option<i32>, Option<i32>);
+
 const CHARGES: &str = "SELECT user_id, request_id, amount, balance_after, CAST(metadata AS TEXT) AS metadata \
     FROM flux_transaction WHERE type = 'debit' ORDER BY created_at, id";
 const LOG: &str = "SELECT user_id, request_id, model, status, flux_consumed, prompt_tokens, completion_tokens, \
     fallback_depth FROM llm_request_log ORDER BY created_at, id";
+const ENTRIES: &str = "SELECT user_id, type, amount, balance_before, balance_after FROM flux_transaction \
+    ORDER BY created_at, id";
 const BALANCES: &str = "SELECT user_id, flux FROM user_flux";
 
 impl Books {
@@ -60,26 +58,61 @@ impl Books {
 
     /// Every debit, oldest first.
     pub(crate) async fn charges(&self) -> Vec<Charge> {
-        match self {
+        let rows: Vec<(String, String, i64, i64, String)> = match self {
             Self::Postgres(pool) => sqlx::query_as(CHARGES).fetch_all(pool).await.unwrap(),
             Self::Sqlite(pool) => sqlx::query_as(CHARGES).fetch_all(pool).await.unwrap(),
-        }
+        };
+        let charge = |(user_id, request_id, amount, balance_after, metadata)| Charge {
+            user_id,
+            request_id,
+            amount,
+            balance_after,
+            metadata,
+        };
+        rows.into_iter().map(charge).collect()
     }
 
     /// Every generation, oldest first.
     pub(crate) async fn log(&self) -> Vec<Logged> {
-        match self {
+        let rows: Vec<LogRow> = match self {
             Self::Postgres(pool) => sqlx::query_as(LOG).fetch_all(pool).await.unwrap(),
             Self::Sqlite(pool) => sqlx::query_as(LOG).fetch_all(pool).await.unwrap(),
-        }
+        };
+        let logged = |(user_id, request_id, model, status, flux_consumed, prompt, completion, fallback_depth)| Logged {
+            user_id,
+            request_id,
+            model,
+            status,
+            flux_consumed,
+            prompt_tokens: prompt,
+            completion_tokens: completion,
+            fallback_depth,
+        };
+        rows.into_iter().map(logged).collect()
     }
 
     /// What each user has.
     pub(crate) async fn balances(&self) -> HashMap<String, i64> {
-        let held: Vec<Held> = match self {
+        let held: Vec<(String, i64)> = match self {
             Self::Postgres(pool) => sqlx::query_as(BALANCES).fetch_all(pool).await.unwrap(),
             Self::Sqlite(pool) => sqlx::query_as(BALANCES).fetch_all(pool).await.unwrap(),
         };
-        held.into_iter().map(|held| (held.user_id, held.flux)).collect()
+        held.into_iter().collect()
+    }
+
+    /// Every entry continues the one before, and the last one is the balance.
+    pub(crate) async fn balance(&self) {
+        let entries: Vec<(String, String, i64, i64, i64)> = match self {
+            Self::Postgres(pool) => sqlx::query_as(ENTRIES).fetch_all(pool).await.unwrap(),
+            Self::Sqlite(pool) => sqlx::query_as(ENTRIES).fetch_all(pool).await.unwrap(),
+        };
+        let mut left: HashMap<String, i64> = HashMap::new();
+        for entry in entries {
+            let (user, kind, amount, before, after) = entry.clone();
+            assert_eq!(before, left.get(&user).copied().unwrap_or_default(), "{entry:?}");
+            assert_eq!(after, if kind == "debit" { before - amount } else { before + amount }, "{entry:?}");
+            left.insert(user, after);
+        }
+        assert_eq!(left, self.balances().await);
     }
 }

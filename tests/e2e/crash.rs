@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::caller::{Caller, question};
 use crate::server::{Mode, Server, in_both_modes};
-use crate::support::upstream::{Reply, ScriptedUpstream};
+use crate::upstream::{Reply, ScriptedUpstream};
 
 in_both_modes!(
     what_was_delivered_a_second_before_a_kill_is_charged_once,
@@ -93,7 +93,7 @@ async fn what_was_delivered_a_second_before_a_kill_is_charged_once(mode: Mode) {
     upstream.any_key().always(Reply::completion("again", Some((9_000, 3_000))));
     assert_eq!(callers[0].complete(&question(false)).await.status, 200);
     assert!(server.stop().await.success());
-    server.ask(&["ledger", "verify"]);
+    books.balance().await;
 }
 
 async fn a_stream_is_finished_and_charged_before_the_server_ends(mode: Mode) {

@@ -1,25 +1,25 @@
 //! The `openai` packages of npm and PyPI, unmodified, as their users would set them up.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::server::{Mode, Server, in_both_modes};
 use crate::services::exported;
-use crate::support::upstream::{Reply, ScriptedUpstream, Step};
+use crate::upstream::{Reply, ScriptedUpstream, Step};
 
 in_both_modes!(node_client, python_client);
 
 async fn node_client(mode: Mode) {
     let modules = exported("TEST_NODE_MODULES");
-    let mut client = tokio::process::Command::new("node");
+    let mut client = Command::new("node");
     client.arg(script("node/chat.cjs")).env("NODE_PATH", modules);
     converse(mode, client).await;
 }
 
 async fn python_client(mode: Mode) {
-    let mut client = tokio::process::Command::new(exported("TEST_PYTHON"));
+    let mut client = Command::new(exported("TEST_PYTHON"));
     client.arg(script("python/chat.py")).env("PYTHONDONTWRITEBYTECODE", "1");
     converse(mode, client).await;
 }
@@ -31,7 +31,7 @@ fn script(name: &str) -> std::path::PathBuf {
 const GRANT: i64 = 1_000;
 
 /// Runs a client through its whole conversation and judges what it printed.
-async fn converse(mode: Mode, mut client: tokio::process::Command) {
+async fn converse(mode: Mode, mut client: Command) {
     let upstream = ScriptedUpstream::start().await;
     let usage = Some((9_000, 3_000));
     for reply in [
@@ -54,7 +54,8 @@ async fn converse(mode: Mode, mut client: tokio::process::Command) {
 
     client.env("OPENAI_BASE_URL", format!("{}/api/v1/openai", server.url()));
     client.env("OPENAI_API_KEY", &rich.token).env("POOR_TOKEN", &poor.token).stdin(Stdio::null());
-    let output = client.output().await.expect("the client could not be started; run ./scripts/test");
+    let output = tokio::task::spawn_blocking(move || client.output()).await.unwrap();
+    let output = output.expect("the client could not be started; run ./scripts/test");
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{said}\n{complained}", output.status);
     let told: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}\n{complained}"));

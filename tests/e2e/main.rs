@@ -4,8 +4,8 @@
 #![cfg(feature = "live")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed step is a failed test")]
 
-#[path = "../support/mod.rs"]
-mod support;
+#[path = "../support/upstream/mod.rs"]
+mod upstream;
 
 mod books;
 mod caller;

@@ -24,7 +24,6 @@ pub(crate) enum Mode {
 
 /// One installation: a data directory, stores, settings, and the process while it runs. Ended by `drop`.
 pub(crate) struct Server {
-    mode: Mode,
     directory: TempDir,
     port: u16,
     settings: Vec<(String, String)>,
@@ -47,7 +46,7 @@ impl Server {
         }
         let directory = tempfile::tempdir().unwrap();
         let mut server =
-            Self { mode, directory, port: free_port(), settings: Vec::new(), process: None, database, redis, cable };
+            Self { directory, port: free_port(), settings: Vec::new(), process: None, database, redis, cable };
         server.set("HOST", "127.0.0.1");
         server.set("PORT", &server.port.to_string());
         server.set("AIRI_DATA_DIR", &server.data().display().to_string());
@@ -177,12 +176,9 @@ impl Server {
             None => Books::sqlite(&self.data()).await,
         }
     }
-
-    pub(crate) fn mode(&self) -> Mode {
-        self.mode
-    }
 }
 
+#[expect(clippy::print_stderr, reason = "a failed test says what the server said")]
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();

@@ -28,7 +28,7 @@ async fn an_unknown_command_is_a_mistake_in_the_arguments() {
     let server = Server::install(Mode::Embedded).await;
     assert_eq!(server.run(&["serv"]).status.code(), Some(2));
     assert_eq!(server.run(&["user", "create"]).status.code(), Some(2));
-    for command in ["serve", "migrate", "user", "flux", "ledger", "router", "keys", "openapi"] {
+    for command in ["serve", "migrate", "user", "flux", "router", "keys", "openapi", "doctor", "backup"] {
         assert_eq!(server.run(&[command, "--help"]).status.code(), Some(0), "{command}");
     }
 }
@@ -56,7 +56,7 @@ async fn a_second_process_on_one_data_directory_says_so_and_stops() {
     assert!(said.contains(data.to_str().unwrap()), "{said}");
     assert!(said.contains("another") || said.contains("in use"), "{said}");
     assert!(server.stop().await.success());
-    assert!(server.run(&["ledger", "verify"]).status.success(), "the directory is free again");
+    assert!(server.run(&["router", "show"]).status.success(), "the directory is free again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

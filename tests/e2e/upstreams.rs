@@ -8,7 +8,7 @@ use crate::books::{Charge, Logged};
 use crate::caller::{Caller, question};
 use crate::server::{Mode, Server, in_both_modes};
 use crate::services::eventually;
-use crate::support::upstream::{Ended, Reply, ScriptedUpstream, Step};
+use crate::upstream::{Ended, Reply, ScriptedUpstream, Step};
 
 const GRANT: i64 = 1_000;
 /// Costs 12 flux at the usual price of one per thousand tokens.
