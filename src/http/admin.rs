@@ -77,7 +77,7 @@ impl AdminApi {
         request: &Request,
         caller: AdminAuth,
         /// `true` counts and gives nothing; `false` when absent. Any other word is refused.
-        #[oai(name = "dryRun", explode = false)]
+        #[oai(name = "dryRun")]
         dry_run: Query<Option<String>>,
         body: Raw<GrantDocument>,
     ) -> Result<Json<FluxGrants>, ApiError> {

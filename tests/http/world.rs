@@ -180,12 +180,9 @@ impl World {
             },
             clock: clock.clone(),
         };
-        let trail = Trail {
-            log: Arc::new(MockAuditLog::new()),
-            journal: journal.clone(),
-            clock: clock.clone(),
-            ids: ids.clone(),
-        };
+        let mut log = MockAuditLog::new();
+        log.expect_record().returning(|_| Ok(()));
+        let trail = Trail { log: Arc::new(log), journal: journal.clone(), clock: clock.clone(), ids: ids.clone() };
         let admin = Admin {
             store: Arc::new(MockConfigStore::new()),
             vault: Arc::new(MockVault::new()),
