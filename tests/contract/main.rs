@@ -6,6 +6,7 @@
 mod support;
 
 mod accounts;
+mod audit;
 mod config;
 #[cfg(feature = "live")]
 mod migrations;
