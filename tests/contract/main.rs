@@ -18,6 +18,8 @@ mod meter;
 #[cfg(feature = "live")]
 mod migrations;
 #[cfg(feature = "live")]
+mod postgres_pool;
+#[cfg(feature = "live")]
 mod redis_config;
 #[cfg(feature = "live")]
 mod redis_outage;

@@ -37,34 +37,34 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
-use poem::Response;
 use poem::endpoint::BoxEndpoint;
 use poem::test::TestClient;
+use poem::{EndpointExt, Response};
 use tokio_util::sync::CancellationToken;
 
 /// A verified user, `u1`.
-pub(crate) const USER: &str = "Bearer user";
+pub const USER: &str = "Bearer user";
 /// A user who has not proved the address.
-pub(crate) const UNVERIFIED: &str = "Bearer unverified";
+pub const UNVERIFIED: &str = "Bearer unverified";
 /// A verified administrator.
-pub(crate) const ADMIN: &str = "Bearer admin";
+pub const ADMIN: &str = "Bearer admin";
 /// A token at whose look-up the database fails.
-pub(crate) const UNLUCKY: &str = "Bearer unlucky";
+pub const UNLUCKY: &str = "Bearer unlucky";
 
 /// What a test may change before the world begins.
-pub(crate) struct World {
-    pub(crate) settings: HttpSettings,
-    pub(crate) balance: i64,
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) probes: Vec<(&'static str, Arc<dyn Probe>)>,
-    pub(crate) leaving: CancellationToken,
+pub struct World {
+    pub settings: HttpSettings,
+    pub balance: i64,
+    pub entries: Vec<Entry>,
+    pub probes: Vec<(&'static str, Arc<dyn Probe>)>,
+    pub leaving: CancellationToken,
     /// Whether the model `sandbox` exists; `auto` means it.
-    pub(crate) sandbox: bool,
+    pub sandbox: bool,
     /// What the one upstream answers.
-    pub(crate) upstream: Script,
-    pub(crate) facts: Facts,
+    pub upstream: Script,
+    pub facts: Facts,
     /// The window and the `before` of the last listing.
-    pub(crate) listed: Arc<Mutex<Option<(Window, Option<String>)>>>,
+    pub listed: Arc<Mutex<Option<(Window, Option<String>)>>>,
 }
 
 impl Default for World {
@@ -85,10 +85,10 @@ impl Default for World {
 }
 
 /// Answers every attempt.
-pub(crate) type Script = Arc<dyn Fn() -> UpstreamAnswer + Send + Sync>;
+pub type Script = Arc<dyn Fn() -> UpstreamAnswer + Send + Sync>;
 
 /// An upstream that answers one JSON text.
-pub(crate) fn whole(json: &'static str) -> Script {
+pub fn whole(json: &'static str) -> Script {
     Arc::new(move || UpstreamAnswer {
         status: 200,
         content_type: Some("application/json".to_owned()),
@@ -97,7 +97,7 @@ pub(crate) fn whole(json: &'static str) -> Script {
 }
 
 /// An upstream that answers these pieces of an event stream, the last of which may be a failure.
-pub(crate) fn pieces(pieces: &'static [Result<&'static str, ()>]) -> Script {
+pub fn pieces(pieces: &'static [Result<&'static str, ()>]) -> Script {
     Arc::new(move || {
         let pieces = pieces.iter().map(|piece| match piece {
             Ok(text) => Ok(Bytes::from_static(text.as_bytes())),
@@ -130,15 +130,15 @@ impl Tasks for AtOnce {
 }
 
 /// Calls the routes without a socket.
-pub(crate) type Client = TestClient<BoxEndpoint<'static, Response>>;
+pub type Client = TestClient<BoxEndpoint<'static, Response>>;
 
 impl World {
-    pub(crate) fn client(self) -> Client {
+    pub fn client(self) -> Client {
         let (settings, leaving) = (self.settings.clone(), self.leaving.clone());
-        TestClient::new(routes(self.app(), &settings, leaving))
+        TestClient::new(routes(self.app(), &settings, leaving).boxed())
     }
 
-    pub(crate) fn app(self) -> Arc<App> {
+    pub fn app(self) -> Arc<App> {
         let journal: Arc<dyn Journal> = Arc::new(self.facts.clone());
         let clock: Arc<dyn Clock> = Arc::new(WallClock(Instant::now()));
         let ids: Arc<dyn IdSource> = Arc::new(Counting::default());
@@ -180,8 +180,9 @@ impl World {
             },
             clock: clock.clone(),
         };
-        let trail =
-            Trail { log: Arc::new(patient_log()), journal: journal.clone(), clock: clock.clone(), ids: ids.clone() };
+        let mut log = MockAuditLog::new();
+        log.expect_record().returning(|_| Ok(()));
+        let trail = Trail { log: Arc::new(log), journal: journal.clone(), clock: clock.clone(), ids: ids.clone() };
         let admin = Admin {
             store: Arc::new(MockConfigStore::new()),
             vault: Arc::new(MockVault::new()),
@@ -208,15 +209,15 @@ impl World {
 
 /// Everything recorded so far.
 #[derive(Clone, Default)]
-pub(crate) struct Facts(Arc<Mutex<Vec<Fact>>>);
+pub struct Facts(Arc<Mutex<Vec<Fact>>>);
 
 impl Facts {
-    pub(crate) fn all(&self) -> Vec<Fact> {
+    pub fn all(&self) -> Vec<Fact> {
         self.0.lock().unwrap().clone()
     }
 
     /// Method, route and status of every request that ended.
-    pub(crate) fn ended(&self) -> Vec<(&'static str, String, u16)> {
+    pub fn ended(&self) -> Vec<(&'static str, String, u16)> {
         let ended = |fact| match fact {
             Fact::HttpEnded { method, route, status, .. } => Some((method, route, status)),
             _ => None,
@@ -271,7 +272,7 @@ impl RateLimiter for OneWindow {
 }
 
 /// A dependency that answers.
-pub(crate) struct Answering;
+pub struct Answering;
 
 #[async_trait]
 impl Probe for Answering {
@@ -281,7 +282,7 @@ impl Probe for Answering {
 }
 
 /// A dependency that refuses.
-pub(crate) struct Refusing;
+pub struct Refusing;
 
 #[async_trait]
 impl Probe for Refusing {
@@ -291,7 +292,7 @@ impl Probe for Refusing {
 }
 
 /// A dependency that never says anything.
-pub(crate) struct Frozen;
+pub struct Frozen;
 
 #[async_trait]
 impl Probe for Frozen {
@@ -300,7 +301,7 @@ impl Probe for Frozen {
     }
 }
 
-pub(crate) fn unavailable() -> Fault {
+pub fn unavailable() -> Fault {
     Fault::new(FaultKind::Unavailable, "double.call", "host db.internal refused")
 }
 
@@ -351,12 +352,6 @@ fn ledger(balance: i64, entries: Vec<Entry>, listed: Arc<Mutex<Option<(Window, O
         Ok(Page::cut(entries.clone(), window.limit))
     });
     repo
-}
-
-fn patient_log() -> MockAuditLog {
-    let mut log = MockAuditLog::new();
-    log.expect_record().returning(|_| Ok(()));
-    log
 }
 
 fn cold_cache() -> MockBalanceCache {

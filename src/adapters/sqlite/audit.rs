@@ -31,7 +31,7 @@ impl AuditLog for SqliteAuditLog {
         .bind(&row.actor.email)
         .bind(row.action)
         .bind(&row.target)
-        .bind(row.actor.request.as_ref().map(|request| request.as_str()))
+        .bind(row.actor.request.as_ref().map(crate::core::model::ids::RequestId::as_str))
         .bind(&row.actor.ip)
         .bind(&row.actor.user_agent)
         .bind(row.dry_run)
