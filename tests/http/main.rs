@@ -7,6 +7,7 @@
     reason = "a failed step is a failed test"
 )]
 
+mod admin;
 mod bodies;
 mod cases;
 mod chat;

@@ -5,6 +5,7 @@ mod catalog;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Error as DriverError};
 use thiserror::Error;
@@ -313,7 +314,7 @@ async fn validate_checks(connection: &mut PgConnection, report: &mut Migrated) -
 }
 
 fn is_state(error: &DriverError, state: &str) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == state)
+    error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code == state)
 }
 
 #[cfg(test)]

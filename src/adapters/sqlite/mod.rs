@@ -277,15 +277,18 @@ mod tests {
     async fn a_transaction_dropped_half_way_is_rolled_back_and_the_writer_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         for db in [open(dir.path()).await.unwrap(), in_memory().await.unwrap()] {
-            for _ in 0..20 {
-                let half = async {
-                    let mut tx = db.begin("sqlite.test").await.unwrap();
-                    sqlx::query(INSERT).execute(&mut *tx).await.unwrap();
-                    std::future::pending::<()>().await;
-                };
-                // A few polls are enough to get into the transaction and not enough to be sure where.
-                let _ = tokio::time::timeout(Duration::from_millis(2), half).await;
+            let inserted = tokio::sync::Notify::new();
+            let half = async {
+                let mut tx = db.begin("sqlite.test").await.unwrap();
+                sqlx::query(INSERT).execute(&mut *tx).await.unwrap();
+                inserted.notify_one();
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = half => {}
+                () = inserted.notified() => {}
             }
+            assert_eq!(users(&db).await, 0);
             let mut tx = db.begin("sqlite.test").await.unwrap();
             sqlx::query(INSERT).execute(&mut *tx).await.unwrap();
             tx.commit().await.unwrap();

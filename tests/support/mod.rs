@@ -1,0 +1,2 @@
+//! Shared harness.
+pub(crate) mod databases;
