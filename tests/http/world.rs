@@ -51,6 +51,9 @@ pub(crate) const ADMIN: &str = "Bearer admin";
 /// A token at whose look-up the database fails.
 pub(crate) const UNLUCKY: &str = "Bearer unlucky";
 
+/// The window and the `before` of the last listing.
+pub(crate) type Listed = Arc<Mutex<Option<(Window, Option<String>)>>>;
+
 /// What a test may change before the world begins.
 pub(crate) struct World {
     pub(crate) settings: HttpSettings,
@@ -64,7 +67,7 @@ pub(crate) struct World {
     pub(crate) upstream: Script,
     pub(crate) facts: Facts,
     /// The window and the `before` of the last listing.
-    pub(crate) listed: Arc<Mutex<Option<(Window, Option<String>)>>>,
+    pub(crate) listed: Listed,
 }
 
 impl Default for World {
@@ -340,7 +343,7 @@ fn sessions() -> MockSessionRepo {
     sessions
 }
 
-fn ledger(balance: i64, entries: Vec<Entry>, listed: Arc<Mutex<Option<(Window, Option<String>)>>>) -> MockLedgerRepo {
+fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
     let mut repo = MockLedgerRepo::new();
     let balance = Balance { flux: Flux::new(balance).unwrap(), version: 1 };
     repo.expect_open().returning(move |_, _| Ok(OpenOutcome::Found(balance)));
