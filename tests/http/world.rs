@@ -37,34 +37,37 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
+use poem::Response;
 use poem::endpoint::BoxEndpoint;
 use poem::test::TestClient;
-use poem::{EndpointExt, Response};
 use tokio_util::sync::CancellationToken;
 
 /// A verified user, `u1`.
-pub const USER: &str = "Bearer user";
+pub(crate) const USER: &str = "Bearer user";
 /// A user who has not proved the address.
-pub const UNVERIFIED: &str = "Bearer unverified";
+pub(crate) const UNVERIFIED: &str = "Bearer unverified";
 /// A verified administrator.
-pub const ADMIN: &str = "Bearer admin";
+pub(crate) const ADMIN: &str = "Bearer admin";
 /// A token at whose look-up the database fails.
-pub const UNLUCKY: &str = "Bearer unlucky";
+pub(crate) const UNLUCKY: &str = "Bearer unlucky";
+
+/// The window and the `before` of the last listing.
+pub(crate) type Listed = Arc<Mutex<Option<(Window, Option<String>)>>>;
 
 /// What a test may change before the world begins.
-pub struct World {
-    pub settings: HttpSettings,
-    pub balance: i64,
-    pub entries: Vec<Entry>,
-    pub probes: Vec<(&'static str, Arc<dyn Probe>)>,
-    pub leaving: CancellationToken,
+pub(crate) struct World {
+    pub(crate) settings: HttpSettings,
+    pub(crate) balance: i64,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) probes: Vec<(&'static str, Arc<dyn Probe>)>,
+    pub(crate) leaving: CancellationToken,
     /// Whether the model `sandbox` exists; `auto` means it.
-    pub sandbox: bool,
+    pub(crate) sandbox: bool,
     /// What the one upstream answers.
-    pub upstream: Script,
-    pub facts: Facts,
+    pub(crate) upstream: Script,
+    pub(crate) facts: Facts,
     /// The window and the `before` of the last listing.
-    pub listed: Arc<Mutex<Option<(Window, Option<String>)>>>,
+    pub(crate) listed: Listed,
 }
 
 impl Default for World {
@@ -85,10 +88,10 @@ impl Default for World {
 }
 
 /// Answers every attempt.
-pub type Script = Arc<dyn Fn() -> UpstreamAnswer + Send + Sync>;
+pub(crate) type Script = Arc<dyn Fn() -> UpstreamAnswer + Send + Sync>;
 
 /// An upstream that answers one JSON text.
-pub fn whole(json: &'static str) -> Script {
+pub(crate) fn whole(json: &'static str) -> Script {
     Arc::new(move || UpstreamAnswer {
         status: 200,
         content_type: Some("application/json".to_owned()),
@@ -97,7 +100,7 @@ pub fn whole(json: &'static str) -> Script {
 }
 
 /// An upstream that answers these pieces of an event stream, the last of which may be a failure.
-pub fn pieces(pieces: &'static [Result<&'static str, ()>]) -> Script {
+pub(crate) fn pieces(pieces: &'static [Result<&'static str, ()>]) -> Script {
     Arc::new(move || {
         let pieces = pieces.iter().map(|piece| match piece {
             Ok(text) => Ok(Bytes::from_static(text.as_bytes())),
@@ -130,15 +133,15 @@ impl Tasks for AtOnce {
 }
 
 /// Calls the routes without a socket.
-pub type Client = TestClient<BoxEndpoint<'static, Response>>;
+pub(crate) type Client = TestClient<BoxEndpoint<'static, Response>>;
 
 impl World {
-    pub fn client(self) -> Client {
+    pub(crate) fn client(self) -> Client {
         let (settings, leaving) = (self.settings.clone(), self.leaving.clone());
-        TestClient::new(routes(self.app(), &settings, leaving).boxed())
+        TestClient::new(routes(self.app(), &settings, leaving))
     }
 
-    pub fn app(self) -> Arc<App> {
+    pub(crate) fn app(self) -> Arc<App> {
         let journal: Arc<dyn Journal> = Arc::new(self.facts.clone());
         let clock: Arc<dyn Clock> = Arc::new(WallClock(Instant::now()));
         let ids: Arc<dyn IdSource> = Arc::new(Counting::default());
@@ -180,9 +183,8 @@ impl World {
             },
             clock: clock.clone(),
         };
-        let mut log = MockAuditLog::new();
-        log.expect_record().returning(|_| Ok(()));
-        let trail = Trail { log: Arc::new(log), journal: journal.clone(), clock: clock.clone(), ids: ids.clone() };
+        let trail =
+            Trail { log: Arc::new(patient_log()), journal: journal.clone(), clock: clock.clone(), ids: ids.clone() };
         let admin = Admin {
             store: Arc::new(MockConfigStore::new()),
             vault: Arc::new(MockVault::new()),
@@ -209,15 +211,15 @@ impl World {
 
 /// Everything recorded so far.
 #[derive(Clone, Default)]
-pub struct Facts(Arc<Mutex<Vec<Fact>>>);
+pub(crate) struct Facts(Arc<Mutex<Vec<Fact>>>);
 
 impl Facts {
-    pub fn all(&self) -> Vec<Fact> {
+    pub(crate) fn all(&self) -> Vec<Fact> {
         self.0.lock().unwrap().clone()
     }
 
     /// Method, route and status of every request that ended.
-    pub fn ended(&self) -> Vec<(&'static str, String, u16)> {
+    pub(crate) fn ended(&self) -> Vec<(&'static str, String, u16)> {
         let ended = |fact| match fact {
             Fact::HttpEnded { method, route, status, .. } => Some((method, route, status)),
             _ => None,
@@ -272,7 +274,7 @@ impl RateLimiter for OneWindow {
 }
 
 /// A dependency that answers.
-pub struct Answering;
+pub(crate) struct Answering;
 
 #[async_trait]
 impl Probe for Answering {
@@ -282,7 +284,7 @@ impl Probe for Answering {
 }
 
 /// A dependency that refuses.
-pub struct Refusing;
+pub(crate) struct Refusing;
 
 #[async_trait]
 impl Probe for Refusing {
@@ -292,7 +294,7 @@ impl Probe for Refusing {
 }
 
 /// A dependency that never says anything.
-pub struct Frozen;
+pub(crate) struct Frozen;
 
 #[async_trait]
 impl Probe for Frozen {
@@ -301,7 +303,7 @@ impl Probe for Frozen {
     }
 }
 
-pub fn unavailable() -> Fault {
+pub(crate) fn unavailable() -> Fault {
     Fault::new(FaultKind::Unavailable, "double.call", "host db.internal refused")
 }
 
@@ -341,7 +343,7 @@ fn sessions() -> MockSessionRepo {
     sessions
 }
 
-fn ledger(balance: i64, entries: Vec<Entry>, listed: Arc<Mutex<Option<(Window, Option<String>)>>>) -> MockLedgerRepo {
+fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
     let mut repo = MockLedgerRepo::new();
     let balance = Balance { flux: Flux::new(balance).unwrap(), version: 1 };
     repo.expect_open().returning(move |_, _| Ok(OpenOutcome::Found(balance)));
@@ -352,6 +354,12 @@ fn ledger(balance: i64, entries: Vec<Entry>, listed: Arc<Mutex<Option<(Window, O
         Ok(Page::cut(entries.clone(), window.limit))
     });
     repo
+}
+
+fn patient_log() -> MockAuditLog {
+    let mut log = MockAuditLog::new();
+    log.expect_record().returning(|_| Ok(()));
+    log
 }
 
 fn cold_cache() -> MockBalanceCache {

@@ -235,13 +235,13 @@ mod tests {
     async fn a_directory_belongs_to_one_process_and_the_refusal_names_it() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
-        let db = open(&data).await.unwrap();
-        let refusal = open(&data).await.unwrap_err();
+        let db = open(&data, Ownership::Sole).await.unwrap();
+        let refusal = open(&data, Ownership::Sole).await.unwrap_err();
         assert!(matches!(&refusal, OpenError::InUse(named) if *named == data), "{refusal}");
         assert!(refusal.to_string().contains("data"));
         db.close().await;
         drop(db);
-        open(&data).await.unwrap();
+        open(&data, Ownership::Sole).await.unwrap();
     }
 
     #[cfg(unix)]
@@ -250,7 +250,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
-        let db = open(&data).await.unwrap();
+        let db = open(&data, Ownership::Sole).await.unwrap();
         sqlx::query(INSERT).execute(&db.writer).await.unwrap();
         db.backup_to(&data.join("copy.db")).await.unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;

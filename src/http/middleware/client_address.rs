@@ -12,7 +12,7 @@ pub struct ClientAddress(pub IpAddr);
 impl ClientAddress {
     /// The address that the outermost of `hops` trusted proxies saw; without proxies, the other end of the socket.
     pub fn of(req: &Request, hops: u8) -> Option<Self> {
-        let socket = req.remote_addr().as_socket_addr().map(|address| address.ip());
+        let socket = req.remote_addr().as_socket_addr().map(std::net::SocketAddr::ip);
         forwarded(req.headers(), hops).or(socket).map(Self)
     }
 }

@@ -79,6 +79,9 @@ impl Vault for World {
         }
         Ok(Opened { plaintext: Secret::new(plaintext), with: MasterKey::Current })
     }
+    fn fingerprint(&self, _: &str) -> String {
+        "00000000".to_owned()
+    }
 }
 
 impl Journal for World {
