@@ -16,44 +16,44 @@ use airi_server::core::model::ledger::{Credit, Debit, EntryKind, Flux, Opening};
 use airi_server::ports::ledger::{LedgerRepo, UsageMeter};
 use serde_json::Map;
 
-pub struct World {
-    pub ledger: Arc<dyn LedgerRepo>,
-    pub meter: Arc<dyn UsageMeter>,
+pub(crate) struct World {
+    pub(crate) ledger: Arc<dyn LedgerRepo>,
+    pub(crate) meter: Arc<dyn UsageMeter>,
     books: Books,
 }
 
 enum Books {
-    Sqlite(Sqlite, Option<tempfile::TempDir>),
+    Sqlite(Sqlite, #[expect(dead_code, reason = "the directory goes when the world goes")] Option<tempfile::TempDir>),
     #[cfg(feature = "live")]
     Postgres(postgres::Database),
 }
 
 /// A ledger row as stored; `at` in microseconds.
 #[derive(Clone, Debug)]
-pub struct Row {
-    pub id: String,
-    pub kind: String,
-    pub amount: i64,
-    pub before: i64,
-    pub after: i64,
-    pub request: Option<String>,
-    pub at: i64,
+pub(crate) struct Row {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) amount: i64,
+    pub(crate) before: i64,
+    pub(crate) after: i64,
+    pub(crate) request: Option<String>,
+    pub(crate) at: i64,
     /// The user's balance at the moment of reading, which others may be changing.
-    pub balance: Option<i64>,
+    pub(crate) balance: Option<i64>,
 }
 
 type RowTuple = (String, String, i64, i64, i64, Option<String>, i64, Option<i64>);
 
 impl World {
     /// On a disk, as an operator runs it.
-    pub async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let db = sqlite::open(directory.path(), Ownership::Sole).await.unwrap();
         Self::on_sqlite(db, Some(directory))
     }
 
     /// In memory: quick enough for hundreds of cases.
-    pub async fn sqlite_in_memory() -> Self {
+    pub(crate) async fn sqlite_in_memory() -> Self {
         Self::on_sqlite(sqlite::in_memory().await.unwrap(), None)
     }
 
@@ -66,7 +66,7 @@ impl World {
     }
 
     /// A second ledger on the same tables, like that of another process.
-    pub fn another_ledger(&self) -> Arc<dyn LedgerRepo> {
+    pub(crate) fn another_ledger(&self) -> Arc<dyn LedgerRepo> {
         match &self.books {
             Books::Sqlite(db, _) => Arc::new(SqliteLedger::new(db.clone())),
             #[cfg(feature = "live")]
@@ -75,13 +75,13 @@ impl World {
     }
 
     /// A user opened with a balance.
-    pub async fn rich(&self, name: impl AsRef<str>, balance: i64) -> UserId {
+    pub(crate) async fn rich(&self, name: impl AsRef<str>, balance: i64) -> UserId {
         let user = UserId::new(name.as_ref());
         self.ledger.open(&user, &opening(balance)).await.unwrap();
         user
     }
 
-    pub async fn flux(&self, user: &UserId) -> Option<i64> {
+    pub(crate) async fn flux(&self, user: &UserId) -> Option<i64> {
         match &self.books {
             Books::Sqlite(db, _) => sqlx::query_scalar("select flux from user_flux where user_id = ?1")
                 .bind(user.as_str())
@@ -94,7 +94,7 @@ impl World {
     }
 
     /// The user's entries, oldest first.
-    pub async fn entries(&self, user: &UserId) -> Vec<Row> {
+    pub(crate) async fn entries(&self, user: &UserId) -> Vec<Row> {
         let rows: Vec<RowTuple> = match &self.books {
             Books::Sqlite(db, _) => sqlx::query_as(
                 "select id, type, amount, balance_before, balance_after, request_id, created_at, \
@@ -122,7 +122,7 @@ impl World {
     }
 
     /// Checks every invariant of the ledger (contract `ledger.md` §3) and answers the entries, oldest first.
-    pub async fn audit(&self, user: &UserId) -> Vec<Row> {
+    pub(crate) async fn audit(&self, user: &UserId) -> Vec<Row> {
         let entries = self.entries(user).await;
         let mut requests = std::collections::HashSet::new();
         let mut balance = 0;
@@ -147,7 +147,7 @@ impl World {
     }
 
     /// Account deletion, as the ledger sees it.
-    pub async fn close(&self, user: &UserId) {
+    pub(crate) async fn close(&self, user: &UserId) {
         match &self.books {
             Books::Sqlite(db, _) => {
                 run(
@@ -162,7 +162,7 @@ impl World {
     }
 
     /// A balance row as the reference inserts it: without a version.
-    pub async fn reference_row(&self, user: &UserId, flux: i64) {
+    pub(crate) async fn reference_row(&self, user: &UserId, flux: i64) {
         match &self.books {
             Books::Sqlite(db, _) => {
                 let insert = sqlx::query("insert into user_flux (user_id, flux) values (?1, ?2)");
@@ -174,7 +174,7 @@ impl World {
     }
 
     /// An entry as the reference inserts it: amount, before, after; no metadata.
-    pub async fn reference_entry(
+    pub(crate) async fn reference_entry(
         &self,
         user: &UserId,
         id: &str,
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// Puts the user's newest time ahead of the clock.
-    pub async fn postpone(&self, user: &UserId, by: Duration) {
+    pub(crate) async fn postpone(&self, user: &UserId, by: Duration) {
         let by = i64::try_from(by.as_micros()).unwrap();
         match &self.books {
             Books::Sqlite(db, _) => {
@@ -216,7 +216,7 @@ impl World {
     }
 
     /// Lets a debt lie untouched.
-    pub async fn age_debt(&self, user: &UserId, by: Duration) {
+    pub(crate) async fn age_debt(&self, user: &UserId, by: Duration) {
         let by = i64::try_from(by.as_micros()).unwrap();
         match &self.books {
             Books::Sqlite(db, _) => {
@@ -229,7 +229,7 @@ impl World {
     }
 
     /// How many metered uses of the user are stored.
-    pub async fn uses(&self, user: &UserId) -> i64 {
+    pub(crate) async fn uses(&self, user: &UserId) -> i64 {
         match &self.books {
             Books::Sqlite(db, _) => sqlx::query_scalar("select count(*) from flux_meter_usage where user_id = ?1")
                 .bind(user.as_str())
@@ -242,7 +242,7 @@ impl World {
     }
 
     /// Waits until something has become so.
-    pub async fn wait_for(&self, what: &str, condition: impl AsyncFn() -> bool) {
+    pub(crate) async fn wait_for(&self, what: &str, condition: impl AsyncFn() -> bool) {
         let waiting = async {
             while !condition().await {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -256,25 +256,25 @@ async fn run<'q>(query: sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::Sqlit
     query.execute(&db.writer).await.unwrap();
 }
 
-pub fn flux(amount: i64) -> Flux {
+pub(crate) fn flux(amount: i64) -> Flux {
     Flux::new(amount).unwrap()
 }
 
-pub fn request(id: &str) -> RequestId {
+pub(crate) fn request(id: &str) -> RequestId {
     RequestId::new(id)
 }
 
 /// Fresh, unique within the process.
-pub fn entry_id() -> EntryId {
+pub(crate) fn entry_id() -> EntryId {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     EntryId::new(format!("entry-{}", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
-pub fn opening(grant: i64) -> Opening {
+pub(crate) fn opening(grant: i64) -> Opening {
     Opening { entry: entry_id(), grant: flux(grant) }
 }
 
-pub fn debit(user: &UserId, id: &str, amount: i64) -> Debit {
+pub(crate) fn debit(user: &UserId, id: &str, amount: i64) -> Debit {
     Debit {
         entry: entry_id(),
         user: user.clone(),
@@ -285,7 +285,7 @@ pub fn debit(user: &UserId, id: &str, amount: i64) -> Debit {
     }
 }
 
-pub fn credit(user: &UserId, id: Option<&str>, amount: i64) -> Credit {
+pub(crate) fn credit(user: &UserId, id: Option<&str>, amount: i64) -> Credit {
     Credit {
         entry: entry_id(),
         user: user.clone(),

@@ -239,9 +239,15 @@ async fn settlements_debits_and_credits_share_one_chain(world: &World) {
         let user = &user;
         async move {
             match n % 3 {
-                0 => drop(settle(world, &used(user, &format!("m{n}"), 700, 500)).await),
-                1 => drop(world.ledger.debit(&debit(user, &format!("d{n}"), 2)).await.unwrap()),
-                _ => drop(world.ledger.credit(&credit(user, Some(&format!("c{n}")), 1)).await.unwrap()),
+                0 => {
+                    settle(world, &used(user, &format!("m{n}"), 700, 500)).await;
+                }
+                1 => {
+                    world.ledger.debit(&debit(user, &format!("d{n}"), 2)).await.unwrap();
+                }
+                _ => {
+                    world.ledger.credit(&credit(user, Some(&format!("c{n}")), 1)).await.unwrap();
+                }
             }
         }
     });

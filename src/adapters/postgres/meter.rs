@@ -9,6 +9,7 @@ use super::ledger_rows::{self, amount};
 use crate::core::model::ids::{RequestId, UserId};
 use crate::core::model::ledger::Flux;
 use crate::core::model::meter::{MeterReading, MeteredUse, Settlement, remembered, settle};
+use crate::core::model::posting::LockedBalance;
 use crate::ports::Fault;
 use crate::ports::ledger::UsageMeter;
 
@@ -41,7 +42,7 @@ impl UsageMeter for PgMeter {
                 replayed: false,
             });
         }
-        let available = row.as_ref().map_or(Flux::ZERO, |row| row.available());
+        let available = row.as_ref().map_or(Flux::ZERO, LockedBalance::available);
         let settlement = settle(owed, used.units, used.units_per_flux, available);
         if let Some(row) = &mut row
             && let Some(entry) = row.settle(used, settlement, clock)

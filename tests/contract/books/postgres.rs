@@ -10,17 +10,17 @@ use airi_server::ports::ledger::LedgerRepo;
 use super::{Books, RowTuple, World};
 use crate::support::{self, databases::PgDatabase};
 
-pub struct Database(PgDatabase);
+pub(crate) struct Database(PgDatabase);
 
 impl World {
     /// On a fresh database of the live server.
-    pub async fn postgres() -> Self {
+    pub(crate) async fn postgres() -> Self {
         let db = Database(support::databases::postgres().await);
         Self { ledger: db.ledger(), meter: Arc::new(PgMeter { pool: db.0.pool.clone() }), books: Books::Postgres(db) }
     }
 
     /// Holds the user's balance row, as another server in the middle of a transaction does.
-    pub async fn hold(&self, user: &UserId) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    pub(crate) async fn hold(&self, user: &UserId) -> sqlx::Transaction<'static, sqlx::Postgres> {
         let Books::Postgres(db) = &self.books else { panic!("only PostgreSQL has other writers") };
         let mut tx = db.0.pool.begin().await.unwrap();
         let lock = sqlx::query("select 1 from user_flux where user_id = $1 for update").bind(user.as_str());
@@ -30,16 +30,16 @@ impl World {
 }
 
 impl Database {
-    pub fn ledger(&self) -> Arc<dyn LedgerRepo> {
+    pub(crate) fn ledger(&self) -> Arc<dyn LedgerRepo> {
         Arc::new(PgLedger::new(self.0.pool.clone()))
     }
 
-    pub async fn flux(&self, user: &UserId) -> Option<i64> {
+    pub(crate) async fn flux(&self, user: &UserId) -> Option<i64> {
         let query = sqlx::query_scalar("select flux from user_flux where user_id = $1").bind(user.as_str());
         query.fetch_optional(&self.0.pool).await.unwrap()
     }
 
-    pub async fn entries(&self, user: &UserId) -> Vec<RowTuple> {
+    pub(crate) async fn entries(&self, user: &UserId) -> Vec<RowTuple> {
         let query = sqlx::query_as(
             "select id, type, amount, balance_before, balance_after, request_id, \
                (extract(epoch from created_at) * 1000000)::int8, (select flux from user_flux where user_id = $1) \
@@ -48,17 +48,17 @@ impl Database {
         query.bind(user.as_str()).fetch_all(&self.0.pool).await.unwrap()
     }
 
-    pub async fn close(&self, user: &UserId) {
+    pub(crate) async fn close(&self, user: &UserId) {
         let query = sqlx::query("update user_flux set deleted_at = now() where user_id = $1");
         self.run(query.bind(user.as_str())).await;
     }
 
-    pub async fn reference_row(&self, user: &UserId, flux: i64) {
+    pub(crate) async fn reference_row(&self, user: &UserId, flux: i64) {
         let query = sqlx::query("insert into user_flux (user_id, flux) values ($1, $2)");
         self.run(query.bind(user.as_str()).bind(flux)).await;
     }
 
-    pub async fn reference_entry(
+    pub(crate) async fn reference_entry(
         &self,
         user: &UserId,
         id: &str,
@@ -75,7 +75,7 @@ impl Database {
         self.run(query.bind(request)).await;
     }
 
-    pub async fn postpone(&self, user: &UserId, by: i64) {
+    pub(crate) async fn postpone(&self, user: &UserId, by: i64) {
         let row = sqlx::query(
             "update user_flux set updated_at = updated_at + $2 * interval '1 microsecond' where user_id = $1",
         );
@@ -86,14 +86,14 @@ impl Database {
         self.run(entries.bind(user.as_str()).bind(by)).await;
     }
 
-    pub async fn age_debt(&self, user: &UserId, by: i64) {
+    pub(crate) async fn age_debt(&self, user: &UserId, by: i64) {
         let query = sqlx::query(
             "update flux_meter_debt set updated_at = updated_at - $2 * interval '1 microsecond' where user_id = $1",
         );
         self.run(query.bind(user.as_str()).bind(by)).await;
     }
 
-    pub async fn uses(&self, user: &UserId) -> i64 {
+    pub(crate) async fn uses(&self, user: &UserId) -> i64 {
         let query = sqlx::query_scalar("select count(*) from flux_meter_usage where user_id = $1").bind(user.as_str());
         query.fetch_one(&self.0.pool).await.unwrap()
     }
