@@ -97,7 +97,11 @@ const AMBIENT: &[(&[&str], &str)] = &[
     (&["std", "env"], "the environment"),
     (&["std", "fs"], "files"),
     (&["std", "io"], "files and streams"),
-    (&["std", "net"], "sockets"),
+    // Addresses are values; what opens them is not.
+    (&["std", "net", "TcpStream"], "sockets"),
+    (&["std", "net", "TcpListener"], "sockets"),
+    (&["std", "net", "UdpSocket"], "sockets"),
+    (&["std", "net", "ToSocketAddrs"], "name look-ups"),
     (&["std", "os"], "the operating system"),
     (&["std", "process"], "processes"),
     (&["std", "thread"], "threads"),

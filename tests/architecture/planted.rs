@@ -224,9 +224,15 @@ fn an_unproven_method_is_caught() {
         "pub trait Repo: Send {\n async fn find(&self);\n async fn debit(&self);\n}\npub trait Clock { fn now(); }\n";
     let ports = source("src/ports/a.rs", port);
     let suite = source("tests/contract/a.rs", "async fn case(repo: &dyn Repo) { repo.find().await; debit(1); }");
-    assert_eq!(naming::unproven_methods(&ports, &suite), ["no contract suite calls Repo::debit"]);
+    let adapter = source("src/adapters/a.rs", "impl Repo for PgRepo { async fn find(&self) {} }");
+    assert_eq!(naming::unproven_methods(&ports, &suite, &adapter), ["no contract suite calls Repo::debit"]);
     let stranger = source("tests/contract/b.rs", "async fn case(repo: &dyn Other) { repo.find(); repo.debit(); }");
-    assert_eq!(naming::unproven_methods(&ports, &stranger).len(), 2);
+    assert_eq!(naming::unproven_methods(&ports, &stranger, &adapter).len(), 2);
+    assert_eq!(naming::unproven_methods(&ports, &stranger, &[]), [""; 0]);
+    let harness = source("tests/contract/books.rs", "pub struct Books { repo: Arc<dyn Repo> }");
+    let through = source("tests/contract/c.rs", "use crate::books::Books; async fn case(b: &Books) { b.repo.find(); }");
+    let suites: Vec<_> = harness.into_iter().chain(through).collect();
+    assert_eq!(naming::unproven_methods(&ports, &suites, &adapter), ["no contract suite calls Repo::debit"]);
 }
 
 #[test]
