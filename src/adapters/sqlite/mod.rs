@@ -265,7 +265,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_committed_is_there_after_a_restart_and_in_a_backup() {
         let dir = tempfile::tempdir().unwrap();
-        let db = open(dir.path()).await.unwrap();
+        let db = open(dir.path(), Ownership::Sole).await.unwrap();
         sqlx::query(INSERT).execute(&db.writer).await.unwrap();
         assert_eq!(users(&db).await, 1);
         let copy = dir.path().join("elsewhere");
@@ -274,14 +274,14 @@ mod tests {
         db.backup_to(&copy.join(DATABASE_FILE)).await.unwrap_err();
         db.close().await;
         drop(db);
-        assert_eq!(users(&open(dir.path()).await.unwrap()).await, 1);
-        assert_eq!(users(&open(&copy).await.unwrap()).await, 1);
+        assert_eq!(users(&open(dir.path(), Ownership::Sole).await.unwrap()).await, 1);
+        assert_eq!(users(&open(&copy, Ownership::Sole).await.unwrap()).await, 1);
     }
 
     #[tokio::test]
     async fn settings_of_durability_hold_on_the_writer() {
         let dir = tempfile::tempdir().unwrap();
-        let db = open(dir.path()).await.unwrap();
+        let db = open(dir.path(), Ownership::Sole).await.unwrap();
         let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&db.writer).await.unwrap();
         let sync: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&db.writer).await.unwrap();
         let keys: i64 = sqlx::query_scalar("PRAGMA foreign_keys").fetch_one(&db.writer).await.unwrap();
@@ -292,7 +292,7 @@ mod tests {
     #[tokio::test]
     async fn a_transaction_dropped_half_way_is_rolled_back_and_the_writer_goes_on() {
         let dir = tempfile::tempdir().unwrap();
-        for db in [open(dir.path()).await.unwrap(), in_memory().await.unwrap()] {
+        for db in [open(dir.path(), Ownership::Sole).await.unwrap(), in_memory().await.unwrap()] {
             let inserted = tokio::sync::Notify::new();
             let half = async {
                 let mut tx = db.begin("sqlite.test").await.unwrap();
