@@ -134,8 +134,6 @@ impl World {
         };
         let secrets = secrets::of(settings)?;
         let store = coordination.config.unwrap_or(storage.config);
-        let mut probes = vec![("db", storage.probe)];
-        probes.extend(coordination.probe.map(|probe| ("redis", probe)));
         let upstream = Arc::new(HttpUpstream::new(&settings.llm.upstream)?);
         let ports = Ports {
             accounts: storage.accounts,
@@ -152,7 +150,8 @@ impl World {
             vault: Arc::new(EnvelopeVault::new(&secrets.master_key, settings.llm.master_key_previous.as_ref())?),
             audit: storage.audit,
             journal,
-            probes,
+            storage: storage.probe,
+            probes: coordination.probe.map(|probe| ("redis", probe)).into_iter().collect(),
             clock,
             ids,
             tasks: tasks.clone() as Arc<dyn Tasks>,

@@ -143,3 +143,24 @@ enum RouterAnswer {
         String,
     ),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_exact_words_say_whether_to_give() {
+        assert!(is_dry_run(Some("true")).unwrap());
+        assert!(!is_dry_run(Some("false")).unwrap() && !is_dry_run(None).unwrap());
+        for word in ["1", "", "True", "yes", "true "] {
+            assert!(is_dry_run(Some(word)).is_err(), "{word:?}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_the_version_in_quotes() {
+        assert_eq!(version("\"7\"").unwrap(), Some(7));
+        assert_eq!(version("*").unwrap(), None);
+        assert!(version("\"abc\"").is_err());
+    }
+}
