@@ -85,7 +85,8 @@ impl Settings {
         let redis = redis(read);
         let data_dir = read.get("data.dir", "AIRI_DATA_DIR", "a directory", filled).unwrap_or_else(|| "./data".into());
         let auth_secret = read.get("accounts.secret", "BETTER_AUTH_SECRET", "a secret text", filled).map(Secret::new);
-        let llm = llm(read, postgres.is_none());
+        let embedded = postgres.is_none();
+        let llm = llm(read, embedded);
         let telemetry = telemetry(read);
         let instance_id = read.get("instance.id", "SERVER_INSTANCE_ID", "a name", filled);
         if postgres.is_some() {
@@ -107,7 +108,11 @@ impl Settings {
             data_dir: PathBuf::from(data_dir),
             auth_secret,
             llm,
-            telemetry: TelemetrySettings { instance_id: instance_id.clone(), ..telemetry },
+            telemetry: TelemetrySettings {
+                // One process owns a data directory, so its series join over restarts without a name.
+                instance_id: instance_id.clone().or_else(|| embedded.then(|| "embedded".to_owned())),
+                ..telemetry
+            },
             instance_id,
         }
     }
