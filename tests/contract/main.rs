@@ -11,6 +11,7 @@ mod books;
 mod broadcaster;
 mod config;
 mod config_cache;
+mod holds;
 mod ledger;
 mod limits;
 mod llm_upstream;

@@ -10,6 +10,7 @@ pub mod fault;
 pub mod ledger;
 mod ledger_batch;
 mod ledger_rows;
+mod ledger_walk;
 pub mod meter;
 pub mod migrate;
 pub mod request_log;

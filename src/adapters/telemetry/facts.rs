@@ -65,6 +65,8 @@ impl MetricsJournal {
                 .credited
                 .add(amount.get().unsigned_abs(), &[text("source", source), text("type", kind.as_str())]),
             Fact::InsufficientBalance => one(&counters.insufficient_balance, &[]),
+            Fact::HoldRefused { .. } => one(&counters.holds_refused, &[text("kind", "chat")]),
+            Fact::LedgerVerified { drifts, .. } => self.instruments.ledger_drift.record(*drifts, &[]),
             Fact::Unbilled { amount, reason, stage, model, .. } => {
                 counters.unbilled.add(amount.get().unsigned_abs(), &unbilled_labels(reason, stage, model));
             }
@@ -212,6 +214,11 @@ fn write(fact: &Fact) {
             balance = balance.get(),
             "Credited flux"
         ),
+        Fact::HoldRefused { user, asked } => {
+            tracing::debug!(userId = %user, asked = asked.get(), "the balance does not afford a hold");
+        }
+        Fact::LedgerVerified { entries, drifts: 0 } => tracing::info!(entries, "the books add up"),
+        Fact::LedgerVerified { entries, drifts } => tracing::error!(entries, drifts, "the books do not add up"),
         Fact::Unbilled { request, user, amount, reason: reason @ "partial_debit_drained", stage, model } => {
             tracing::warn!(
                 requestId = %request, userId = %user, amount = amount.get(), reason, stage, model, "flux was not collected"

@@ -1,6 +1,6 @@
 //! The metrics this server moves: names, units and buckets of contract `observability.md` §3.
 
-use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $field:ident = $name:literal;)+) => {
@@ -49,6 +49,7 @@ counters! {
     rate_limited = "airi.rate_limit.blocked";
     read_errors = "airi.observability.read_errors";
     admin_actions = "airi.admin.actions";
+    holds_refused = "airi.billing.holds.refused";
 }
 
 const HTTP_SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -60,6 +61,8 @@ const STREAM_SECONDS: [f64; 12] = [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 12
 /// Every instrument.
 pub(super) struct Instruments {
     pub(super) counters: Counters,
+    /// What the last walk through the books found.
+    pub(super) ledger_drift: Gauge<u64>,
     /// End of every request but those for health.
     pub(super) http_duration: Histogram<f64>,
     /// Requests under way.
@@ -82,6 +85,7 @@ impl Instruments {
         };
         Self {
             counters,
+            ledger_drift: meter.u64_gauge("airi.billing.ledger_drift").build(),
             http_duration: seconds("http.server.request.duration", &HTTP_SECONDS),
             http_active: meter.i64_up_down_counter("http.server.active_requests").build(),
             operation_duration: seconds("gen_ai.client.operation.duration", &OPERATION_SECONDS),

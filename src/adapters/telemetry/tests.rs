@@ -33,7 +33,6 @@ const NOT_OURS: &[&str] = &[
     "airi.stripe.webhook.outcome",
     "airi.billing.tts.chars",
     "airi.billing.tts.preflight_rejections",
-    "airi.billing.holds.refused",
     "airi.tts.stream.sessions",
     "airi.email.send",
     "airi.email.failures",

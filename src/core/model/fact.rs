@@ -116,6 +116,20 @@ pub enum Fact {
     },
     /// A debit was refused or took less than asked.
     InsufficientBalance,
+    /// The balance did not afford what a call would have set aside.
+    HoldRefused {
+        /// Who asked.
+        user: UserId,
+        /// The least that would have done.
+        asked: Flux,
+    },
+    /// All the books were walked. Operators page on drifts.
+    LedgerVerified {
+        /// Entries walked.
+        entries: u64,
+        /// What does not add up.
+        drifts: u64,
+    },
     /// Flux was owed and not collected. Operators page on this.
     Unbilled {
         /// The call.

@@ -6,9 +6,11 @@
 pub mod accounts;
 pub mod admin;
 pub mod audit;
+pub mod batch;
 pub mod chats;
 pub mod config;
 pub mod fact;
+pub mod hold;
 pub mod ids;
 pub mod ledger;
 pub mod limits;
@@ -20,3 +22,4 @@ pub mod principal;
 pub mod request_log;
 pub mod secret;
 pub mod tts;
+pub mod verify;

@@ -17,6 +17,7 @@ use crate::core::error::Error;
 use crate::core::ledger::Ledger;
 use crate::core::llm::{Completion, CompletionCall, Completions, RoutingPolicy, Settle, UsageRefusals, Walk};
 use crate::core::model::fact::{Fact, StreamEnd};
+use crate::core::model::hold::Hold;
 use crate::core::model::ids::{RequestId, UserId};
 use crate::core::model::ledger::{Debit, Flux};
 use crate::core::model::request_log::LoggedRequest;
@@ -66,6 +67,10 @@ pub(super) struct World {
     pub(super) config: Mutex<HashMap<&'static str, String>>,
     pub(super) balance: AtomicI64,
     pub(super) cached: Mutex<Option<i64>>,
+    pub(super) holds: Mutex<HashMap<RequestId, Flux>>,
+    /// Every hold and extension that was granted.
+    pub(super) held_ever: Mutex<Vec<Hold>>,
+    pub(super) hold_faults: AtomicUsize,
     pub(super) debits: Mutex<Vec<(Debit, Flux)>>,
     pub(super) debit_faults: AtomicUsize,
     pub(super) debit_commits_then_fails: AtomicBool,
