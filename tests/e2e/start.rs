@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::caller::{Caller, question};
 use crate::server::{Mode, Server};
-use crate::services::eventually;
+use crate::stores::eventually;
 
 #[tokio::test]
 async fn settings_with_three_mistakes_are_named_all_at_once() {
@@ -48,7 +48,7 @@ async fn a_second_process_on_one_data_directory_says_so_and_stops() {
     let mut server = Server::install(Mode::Embedded).await;
     server.start().await;
     let data = server.data();
-    server.set("PORT", &crate::services::free_port().to_string());
+    server.set("PORT", &crate::stores::free_port().to_string());
     let output = server.run(&["serve"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code().is_some_and(|code| code != 0), "{said}");

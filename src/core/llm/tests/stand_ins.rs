@@ -26,6 +26,7 @@ use crate::ports::config::ConfigStore;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo};
 use crate::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
+use crate::ports::probe::Probe;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
 use crate::ports::upstream::UpstreamError;
 use crate::ports::vault::{MasterKey, Opened, Unreadable, Vault};
@@ -84,6 +85,13 @@ impl Vault for World {
     }
     fn fingerprint(&self, _: &str) -> String {
         "00000000".to_owned()
+    }
+}
+
+#[async_trait]
+impl Probe for World {
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
     }
 }
 
@@ -175,8 +183,8 @@ impl World {
         if let Some((_, charged)) = debits.iter().find(|(done, _)| done.request == debit.request) {
             return Ok(DebitOutcome::Replayed { charged: *charged, after: Flux::ZERO });
         }
-        let held = self.holds.lock().unwrap().remove(&debit.request);
         let mut row = self.row_now();
+        let held = self.holds.lock().unwrap().remove(&debit.request);
         let charged = row.capture(debit, held, DateTime::UNIX_EPOCH).map(|entry| entry.amount);
         let Some(charged) = charged else { return Ok(DebitOutcome::Refused) };
         self.balance.store(row.flux.get(), Ordering::SeqCst);
@@ -191,12 +199,12 @@ impl World {
 #[async_trait]
 impl LedgerRepo for World {
     async fn find(&self, _: &UserId) -> Result<Standing, Fault> {
-        Err(unused())
-    }
-    async fn open(&self, _: &UserId, _: &Opening) -> Result<OpenOutcome, Fault> {
         give_way().await;
         let flux = Flux::saturating(self.balance.load(Ordering::SeqCst));
-        Ok(OpenOutcome::Found(Balance { flux, version: 1 }))
+        Ok(Standing::Open(Balance { flux, version: 1 }))
+    }
+    async fn open(&self, _: &UserId, _: &Opening) -> Result<OpenOutcome, Fault> {
+        Err(unused())
     }
     async fn debit(&self, debit: &Debit) -> Result<DebitOutcome, Fault> {
         self.take(debit).await
