@@ -189,12 +189,7 @@ impl World {
 fn egress(upstream: &HttpUpstream) -> Result<Egress, Fault> {
     let tls = crate::adapters::llm::tls()
         .map_err(|error| Fault::new(crate::ports::FaultKind::Unavailable, "speech.tls", error))?;
-    Ok(Egress {
-        client: upstream.client(),
-        admit: upstream.admit(),
-        connect: upstream.connect(),
-        tls: Arc::new(tls),
-    })
+    Ok(Egress { client: upstream.client(), admit: upstream.admit(), connect: upstream.connect(), tls: Arc::new(tls) })
 }
 
 /// Password hashing takes 16 MiB and a tenth of a second of a core each.

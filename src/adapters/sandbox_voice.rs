@@ -48,7 +48,8 @@ fn samples(text: &str, speed: f64) -> u32 {
     let characters = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
     // In hundredths, so that lengths are whole numbers; callers are held to 0.25 to 4.
     let hundredths = (1..=400_u32).rev().find(|step| f64::from(*step) <= speed * 100.0).unwrap_or(25).max(25);
-    characters.saturating_mul(MS_PER_CHARACTER).saturating_mul(RATE / 1_000).saturating_div(hundredths).saturating_mul(100)
+    let normal = characters.saturating_mul(MS_PER_CHARACTER).saturating_mul(RATE / 1_000);
+    normal.saturating_mul(100) / hundredths
 }
 
 /// The header of a RIFF file of 16-bit samples in one channel.
@@ -113,7 +114,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_clip_is_as_long_as_its_head_says_and_follows_the_text() {
-        for (text, speed, ms) in [("hi", None, 120), ("你好，世界", None, 300), ("hi", Some(2.0), 60), ("hi", Some(0.25), 480)]
+        for (text, speed, ms) in
+            [("hi", None, 120), ("你好，世界", None, 300), ("hi", Some(2.0), 60), ("hi", Some(0.25), 480)]
         {
             let clip = spoken(text, speed).await;
             assert_eq!((&clip[..4], &clip[8..16]), (&b"RIFF"[..], &b"WAVEfmt "[..]));

@@ -163,8 +163,14 @@ impl ApiResponse for SpeechAnswer {
                 status_range: None,
                 content: vec![media("audio/mpeg"), media("audio/wav"), media("audio/ogg")],
                 headers: vec![
-                    header::<String>("X-Request-Id", "Names this call in the ledger, in the request log and to support."),
-                    header::<i64>("X-Airi-Billed-Units", "Characters this call adds to the meter when it is delivered."),
+                    header::<String>(
+                        "X-Request-Id",
+                        "Names this call in the ledger, in the request log and to support.",
+                    ),
+                    header::<i64>(
+                        "X-Airi-Billed-Units",
+                        "Characters this call adds to the meter when it is delivered.",
+                    ),
                     header::<String>("Server-Timing", "`ttfa;dur=` and the ms until the provider's first audio."),
                 ],
             }],

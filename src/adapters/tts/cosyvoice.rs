@@ -44,8 +44,7 @@ pub(super) async fn speak(
         model: model_of(attempt),
         input: Input { text: &attempt.text, voice: voice_of(attempt), format, rate: rate_of(attempt.speed) },
     };
-    let request =
-        egress.client.request(Method::POST, url).header(AUTHORIZATION, bearer(attempt)?).json(&call);
+    let request = egress.client.request(Method::POST, url).header(AUTHORIZATION, bearer(attempt)?).json(&call);
     let answer = document(send(request, limits).await?, limits, ANSWER_CAP).await?;
     let address = file_address(&answer)?;
     let response = fetch(egress, attempt, &address, limits).await?;
@@ -124,6 +123,10 @@ async fn fetch(
     let mut secure = plain.clone();
     secure.set_scheme("https").map_err(|()| refused("scheme"))?;
     let secure = (egress.admit)(secure.as_str()).map_err(|why| refused(&why))?;
+    if plain.scheme() == "http" && plain.port().is_some() {
+        // Nobody speaks TLS on a port of plain http.
+        return fetched(send(egress.client.get(plain), limits).await);
+    }
     let encrypted = egress.client.get(secure).send();
     let encrypted = tokio::time::timeout_at(limits.first_byte, encrypted).await.map_err(|_| SpeechFailure::Timeout)?;
     let response = match encrypted {

@@ -232,12 +232,13 @@ mod tests {
         let pieces: Vec<_> = document.as_bytes().chunks(size).map(|piece| Ok(Bytes::from_static(piece))).collect();
         let audio = judged(stream::iter(pieces).boxed(), limits).await?;
         let read: Vec<Result<Bytes, UpstreamError>> = audio.collect().await;
-        read.into_iter()
-            .map(|read| read.map_err(|error| SpeechFailure::Transport(error.to_string())))
-            .try_fold(Vec::new(), |mut whole, bytes| {
+        read.into_iter().map(|read| read.map_err(|error| SpeechFailure::Transport(error.to_string()))).try_fold(
+            Vec::new(),
+            |mut whole, bytes| {
                 whole.extend_from_slice(&bytes?);
                 Ok(whole)
-            })
+            },
+        )
     }
 
     macro_rules! sample {
@@ -271,13 +272,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_success_without_audio_and_a_clip_cut_short_are_failures() {
-        for document in ["", "{}", "[]", "<html>", r#"{"code":3000}"#, r#"{"code":3000,"data":""}"#] {
-            assert!(matches!(heard(document, 5).await, Err(SpeechFailure::NoAudio(_))), "{document}");
+        for document in [
+            "",
+            "{}",
+            "[]",
+            "<html>",
+            r#"{"code":3000}"#,
+            r#"{"code":3000,"data":""}"#,
+            r#"{"code":3000,"data":"AAAA*AAA"}"#,
+            r#"{"code":3000,"data":"AAAAA"}"#,
+        ] {
+            assert!(matches!(heard(document, 64).await, Err(SpeechFailure::NoAudio(_))), "{document}");
         }
-        for document in
-            [r#"{"code":3000,"data":"AAAA"#, r#"{"code":3000,"data":"AAAA*AAA"}"#, r#"{"code":3000,"data":"AAAAA"}"#]
-        {
-            assert!(matches!(heard(document, 64).await, Err(SpeechFailure::Transport(_))), "{document}");
+        for document in [r#"{"code":3000,"data":"AAAA"#, r#"{"code":3000,"data":"AAAABBBB*CCC"}"#] {
+            assert!(matches!(heard(document, 25).await, Err(SpeechFailure::Transport(_))), "{document}");
         }
     }
 }

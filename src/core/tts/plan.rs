@@ -124,10 +124,7 @@ mod tests {
             .iter()
             .map(|a| (a.upstream, &*a.base_url, a.key.as_ref().unwrap().id.as_str(), a.limit.as_millis()))
             .collect();
-        assert_eq!(
-            seen,
-            [(0, "https://a/v1", "k1", 7), (0, "https://a/v1", "k2", 7), (1, "https://b/v1", "k3", 11)]
-        );
+        assert_eq!(seen, [(0, "https://a/v1", "k1", 7), (0, "https://a/v1", "k2", 7), (1, "https://b/v1", "k3", 11)]);
         assert_eq!((plan.fallback_on, plan.past_timeouts), (vec![418], true));
         assert_eq!(plan.attempts[2].params["x"], 1);
     }

@@ -95,9 +95,10 @@ mod tests {
         left.next().await;
         drop(left);
         assert_eq!(*heard.lock().unwrap(), [(DeliveryEnd::Abandoned, 2)]);
-        for (error, end) in
-            [(UpstreamError::Stalled, DeliveryEnd::Stalled), (UpstreamError::Transport("x".into()), DeliveryEnd::Broken)]
-        {
+        for (error, end) in [
+            (UpstreamError::Stalled, DeliveryEnd::Stalled),
+            (UpstreamError::Transport("x".into()), DeliveryEnd::Broken),
+        ] {
             let (broken, heard) = relay(vec![Ok("ab".into()), Err(error)]);
             assert_eq!(broken.count().await, 2);
             assert_eq!(*heard.lock().unwrap(), [(end, 2)]);

@@ -39,7 +39,8 @@ pub struct Copies(Arc<Mutex<HashMap<String, (Duration, Vec<Value>)>>>);
 impl Speech {
     /// The voices of a one-shot model; `auto` when absent or empty. Asks nobody.
     pub async fn voices(&self, model: Option<&str>) -> Result<Voices, Error> {
-        let requested = Value::from(model.filter(|model| !model.is_empty()).unwrap_or(crate::core::model::llm::AUTO_MODEL));
+        let requested =
+            Value::from(model.filter(|model| !model.is_empty()).unwrap_or(crate::core::model::llm::AUTO_MODEL));
         let model = self.resolve(&requested).await?;
         let tree = self.tree().await?;
         let recommended = self.recommended(&model).await?;

@@ -87,9 +87,8 @@ impl Walk {
             pending: None,
         };
         let routed = chain.run().await;
-        let by_caller = |error: &Error| {
-            matches!(error.code, Code::UpstreamRejected | Code::BadRequest | Code::InvalidRequest)
-        };
+        let by_caller =
+            |error: &Error| matches!(error.code, Code::UpstreamRejected | Code::BadRequest | Code::InvalidRequest);
         if routed.as_ref().is_err_and(|error| !by_caller(error)) {
             self.journal.record(Fact::RequestExhausted { surface: "tts" });
         }
@@ -205,9 +204,7 @@ impl Chain<'_> {
             }
             SpeechFailure::Unsupported { path, message } => {
                 let details = json!([{ "path": path, "message": message }]);
-                Verdict::End(
-                    Error::new(Code::InvalidRequest).saying(format!("{path} {message}")).with_details(details),
-                )
+                Verdict::End(Error::new(Code::InvalidRequest).saying(format!("{path} {message}")).with_details(details))
             }
             SpeechFailure::Misconfigured(what) => {
                 self.misconfigured = true;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive;
 
-pub use body::{SpeechBody, UnusableBody, Issue};
+pub use body::{Issue, SpeechBody, UnusableBody};
 pub use voices::{catalogue, compatible, sandbox_voices};
 
 /// The providers an operator may configure (contract `gateway.md` §11).
@@ -109,8 +109,7 @@ mod tests {
         }
         for row in vectors["affordability"].as_array().unwrap() {
             let number = |name: &str| row[name].as_i64().unwrap();
-            let afforded =
-                affords(number("balance"), number("debt"), 0, number("newUnits"), number("unitsPerFlux"));
+            let afforded = affords(number("balance"), number("debt"), 0, number("newUnits"), number("unitsPerFlux"));
             assert_eq!(afforded, row["allowed"].as_bool().unwrap(), "{row}");
         }
         assert!(!affords(1, 0, 2_000, 1, 1_000), "what others have under way counts");
