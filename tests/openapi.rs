@@ -55,7 +55,9 @@ fn every_operation_can_be_named_found_and_understood() {
 #[test]
 fn successful_bodies_show_an_example() {
     let spec: Value = serde_json::from_str(&spec_json()).unwrap();
-    for (name, operation) in operations() {
+    for (name, operation) in
+        operations().into_iter().filter(|(_, operation)| operation["operationId"] != "createSpeech")
+    {
         let content = &operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
         let schema = content.as_str().unwrap_or_else(|| panic!("{name} has no JSON answer"));
         let schema = schema.strip_prefix("#/components/schemas/").unwrap();

@@ -1,7 +1,7 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · accounts · health · ledger · limits · llm · admin.
+//! config · accounts · health · ledger · limits · llm · tts · admin.
 
 pub mod accounts;
 pub mod admin;
@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod limits;
 pub mod llm;
 pub mod model;
+pub mod tts;
 
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub struct App {
     pub limits: Arc<limits::Limits>,
     /// Chat completions.
     pub completions: Arc<llm::Completions>,
+    /// Speech.
+    pub speech: Arc<tts::Speech>,
     /// What operators may do.
     pub admin: Arc<admin::Admin>,
     /// Readiness.
@@ -86,7 +89,7 @@ impl App {
             },
             settle: llm::Settle {
                 ledger: ledger.clone(),
-                tasks,
+                tasks: tasks.clone(),
                 journal: journal.clone(),
                 clock: clock.clone(),
                 ids: ids.clone(),
@@ -96,6 +99,35 @@ impl App {
                 clock: clock.clone(),
                 last: health::LastAnswer::default(),
             },
+            clock: clock.clone(),
+        });
+        let speech = Arc::new(tts::Speech {
+            config: config.clone(),
+            gate: tts::Gate {
+                config: config.clone(),
+                ledger: ledger.clone(),
+                meter: ports.meter.clone(),
+                journal: journal.clone(),
+                in_flight: tts::InFlight::default(),
+                sandbox: policies.routing.sandbox,
+            },
+            walk: tts::Walk {
+                engine: ports.tts,
+                vault: vault.clone(),
+                journal: journal.clone(),
+                clock: clock.clone(),
+                policy: policies.routing,
+            },
+            settle: tts::Settle {
+                ledger: ledger.clone(),
+                meter: ports.meter,
+                tasks,
+                journal: journal.clone(),
+                clock: clock.clone(),
+                ids: ids.clone(),
+            },
+            streaming: ports.speech,
+            copies: tts::voices::Copies::default(),
             clock: clock.clone(),
         });
         let admin = Arc::new(admin::Admin {
@@ -109,6 +141,6 @@ impl App {
         let mut probes = vec![("db", ports.storage)];
         probes.extend(ports.probes);
         let health = Arc::new(health::Health { probes });
-        Self { config, accounts, ledger, limits, completions, admin, health, journal, ids, clock }
+        Self { config, accounts, ledger, limits, completions, speech, admin, health, journal, ids, clock }
     }
 }

@@ -18,6 +18,7 @@ mod openai;
 pub mod payload;
 mod serve;
 mod spec;
+mod tts;
 
 use std::sync::Arc;
 

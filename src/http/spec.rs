@@ -7,6 +7,7 @@ use super::admin::AdminApi;
 use super::health::HealthApi;
 use super::ledger::LedgerApi;
 use super::llm::LlmApi;
+use super::tts::AudioApi;
 
 /// What the operations are grouped by.
 #[derive(Tags)]
@@ -19,6 +20,8 @@ pub(super) enum Tag {
     /// token as its key.
     #[oai(rename = "LLM")]
     Llm,
+    /// Speech, paid in flux by the character. `/audio/speech` takes OpenAI's body: point any OpenAI client at `/api/v1`.
+    Audio,
     /// Operations for administrators: a session whose verified address is on the list the server was started with.
     Admin,
 }
@@ -30,7 +33,7 @@ const DESCRIPTION: &str = "Identity, a prepaid credit ledger and an OpenAI-compa
 
 /// Every operation there is. Adding a door means adding it here.
 pub(super) fn service() -> OpenApiService<impl OpenApi + 'static, ()> {
-    OpenApiService::new((HealthApi, LedgerApi, LlmApi, AdminApi), "airi-server", env!("CARGO_PKG_VERSION"))
+    OpenApiService::new((HealthApi, LedgerApi, LlmApi, AudioApi, AdminApi), "airi-server", env!("CARGO_PKG_VERSION"))
         .description(DESCRIPTION)
         .license(LicenseObject::new("MIT"))
         .server(ServerObject::new("/").description("This server"))

@@ -55,6 +55,10 @@ pub struct Ports {
     pub slots: Arc<dyn limits::Slots>,
     /// OpenAI-compatible upstreams.
     pub llm: Arc<dyn llm::LlmUpstream>,
+    /// Speech engines.
+    pub tts: Arc<dyn tts::TtsEngine>,
+    /// The streaming speech upstream.
+    pub speech: Arc<dyn tts::StreamingSpeech>,
     /// Sealed upstream keys.
     pub vault: Arc<dyn vault::Vault>,
     /// Who did what as an operator.
@@ -87,6 +91,6 @@ pub mod mocks {
     pub use super::oidc::MockPasswordHasher;
     pub use super::probe::MockProbe;
     pub use super::runtime::{MockClock, MockIdSource, MockTasks};
-    pub use super::tts::MockTtsEngine;
+    pub use super::tts::{MockStreamingSpeech, MockTtsEngine};
     pub use super::vault::MockVault;
 }

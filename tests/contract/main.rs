@@ -29,5 +29,6 @@ mod redis_world;
 mod request_log;
 mod sessions;
 mod slots;
+mod speech;
 mod vault;
 mod world;

@@ -11,5 +11,6 @@ mod flux;
 mod headers;
 mod health;
 mod lines;
+mod speech;
 mod stopping;
 mod world;

@@ -14,23 +14,30 @@ use airi_server::core::ledger::Ledger;
 use airi_server::core::limits::Limits;
 use airi_server::core::llm::{Completions, RoutingPolicy, Settle, UsageRefusals, Walk};
 use airi_server::core::model::accounts::{Account, Email, Session, SignedIn};
+use airi_server::core::model::config::ConfigEntry;
 use airi_server::core::model::fact::Fact;
 use airi_server::core::model::ids::{EntryId, SessionId, UserId};
 use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, Standing};
 use airi_server::core::model::limits::{Admission, Limit};
+use airi_server::core::model::meter::MeterReading;
 use airi_server::core::model::page::{Page, Window};
 use airi_server::core::model::secret::Secret;
+use airi_server::core::tts::voices::Copies;
+use airi_server::core::tts::{self, Gate, InFlight, Speech};
 use airi_server::http::{HttpSettings, routes};
 use airi_server::ports::journal::Journal;
+use airi_server::ports::ledger::UsageMeter;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
     MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher, MockProbe,
-    MockSessionRepo, MockVault,
+    MockSessionRepo, MockStreamingSpeech, MockTtsEngine, MockUsageMeter, MockVault,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
+use airi_server::ports::tts::{SpeechAttempt, SpeechFailure, SpokenAudio};
 use airi_server::ports::upstream::UpstreamError;
+use airi_server::ports::vault::{MasterKey, Opened};
 use airi_server::ports::{Fault, FaultKind};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -65,6 +72,10 @@ pub(crate) struct World {
     pub(crate) sandbox: bool,
     /// What the one upstream answers.
     pub(crate) upstream: Script,
+    /// Stored configuration entries: name and JSON text.
+    pub(crate) stored: Vec<(&'static str, String)>,
+    /// What every attempt to speak comes to.
+    pub(crate) voice: Voice,
     pub(crate) facts: Facts,
     /// The window and the `before` of the last listing.
     pub(crate) listed: Listed,
@@ -81,6 +92,8 @@ impl Default for World {
             leaving: CancellationToken::new(),
             sandbox: true,
             upstream: whole(r#"{"id":"x",  "choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#),
+            stored: Vec::new(),
+            voice: Arc::new(|_| Err(SpeechFailure::NoAudio("nothing is scripted".to_owned()))),
             facts: Facts::default(),
             listed: Arc::default(),
         }
@@ -89,6 +102,21 @@ impl Default for World {
 
 /// Answers every attempt.
 pub(crate) type Script = Arc<dyn Fn() -> UpstreamAnswer + Send + Sync>;
+
+/// Speaks, or does not.
+pub(crate) type Voice = Arc<dyn Fn(&SpeechAttempt) -> Result<SpokenAudio, SpeechFailure> + Send + Sync>;
+
+/// A voice that says these pieces of audio, the last of which may be a failure.
+pub(crate) fn saying(pieces: &'static [Result<&'static str, ()>]) -> Voice {
+    Arc::new(move |_| {
+        let pieces = pieces.iter().map(|piece| match piece {
+            Ok(text) => Ok(Bytes::from_static(text.as_bytes())),
+            Err(()) => Err(UpstreamError::Transport("reset".to_owned())),
+        });
+        let body = stream::iter(pieces.collect::<Vec<_>>()).boxed();
+        Ok(SpokenAudio { content_type: "audio/mpeg".to_owned(), body })
+    })
+}
 
 /// An upstream that answers one JSON text.
 pub(crate) fn whole(json: &'static str) -> Script {
@@ -146,7 +174,9 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(WallClock(Instant::now()));
         let ids: Arc<dyn IdSource> = Arc::new(Counting::default());
         let mut store = MockConfigStore::new();
-        store.expect_find().returning(|_| Ok(None));
+        let stored: HashMap<_, _> =
+            self.stored.into_iter().map(|(name, json)| (name, Arc::new(ConfigEntry::new(json)))).collect();
+        store.expect_find().returning(move |name| Ok(stored.get(name).cloned()));
         let config = Arc::new(Config { store: Arc::new(store), journal: journal.clone() });
         let accounts = Accounts {
             accounts: Arc::new(MockAccountRepo::new()),
@@ -184,6 +214,40 @@ impl World {
             storage: Liveness { probe: Arc::new(answering()), clock: clock.clone(), last: LastAnswer::default() },
             clock: clock.clone(),
         };
+        let voice = self.voice;
+        let mut engine = MockTtsEngine::new();
+        engine.expect_speak().returning(move |attempt| voice(attempt));
+        let meter: Arc<dyn UsageMeter> = Arc::new(meter());
+        let routing = RoutingPolicy { sandbox: self.sandbox, ..RoutingPolicy::default() };
+        let speech = Speech {
+            config: config.clone(),
+            gate: Gate {
+                config: config.clone(),
+                ledger: ledger.clone(),
+                meter: meter.clone(),
+                journal: journal.clone(),
+                in_flight: InFlight::default(),
+                sandbox: self.sandbox,
+            },
+            walk: tts::Walk {
+                engine: Arc::new(engine),
+                vault: Arc::new(open_vault()),
+                journal: journal.clone(),
+                clock: clock.clone(),
+                policy: routing,
+            },
+            settle: tts::Settle {
+                ledger: ledger.clone(),
+                meter,
+                tasks: Arc::new(AtOnce),
+                journal: journal.clone(),
+                clock: clock.clone(),
+                ids: ids.clone(),
+            },
+            streaming: Arc::new(MockStreamingSpeech::new()),
+            copies: Copies::default(),
+            clock: clock.clone(),
+        };
         let trail =
             Trail { log: Arc::new(patient_log()), journal: journal.clone(), clock: clock.clone(), ids: ids.clone() };
         let admin = Admin {
@@ -201,6 +265,7 @@ impl World {
             ledger,
             limits: Arc::new(limits),
             completions: Arc::new(completions),
+            speech: Arc::new(speech),
             admin: Arc::new(admin),
             health: Arc::new(Health { probes: self.probes }),
             journal,
@@ -355,6 +420,22 @@ fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
         Ok(Page::cut(entries.clone(), window.limit))
     });
     repo
+}
+
+/// Takes one flux of every use.
+fn meter() -> MockUsageMeter {
+    let mut meter = MockUsageMeter::new();
+    meter.expect_debt().returning(|_, _, _| Ok(0));
+    meter.expect_settle().returning(|_| {
+        Ok(MeterReading { charged: Flux::ONE, unbilled: Flux::ZERO, debt: 0, balance: None, replayed: false })
+    });
+    meter
+}
+
+fn open_vault() -> MockVault {
+    let mut vault = MockVault::new();
+    vault.expect_open().returning(|_, _, _| Ok(Opened { plaintext: Secret::new("k3y"), with: MasterKey::Current }));
+    vault
 }
 
 fn patient_log() -> MockAuditLog {

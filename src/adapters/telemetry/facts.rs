@@ -97,7 +97,24 @@ impl MetricsJournal {
                     self.instruments.http_duration.record(duration_ms / 1_000.0, &labels);
                 }
             }
+            Fact::UnitsMetered { meter, model, units } => {
+                counters.tts_chars.add(units.unsigned_abs(), &[text("meter", meter), text("model", model)]);
+            }
+            Fact::PreflightRejected { meter } => {
+                one(&counters.tts_rejections, &[text("meter", meter), text("reason", "insufficient_balance")]);
+            }
+            Fact::SpeechSessionOpened => self.instruments.speech_active.add(1, &[]),
+            Fact::SpeechSessionEnded { outcome } => {
+                self.instruments.speech_active.add(-1, &[]);
+                one(&counters.speech_sessions, &[text("outcome", outcome)]);
+            }
+            Fact::SpeechSessionRejected => one(&counters.speech_sessions, &[text("outcome", "rejected")]),
+            Fact::FirstAudio { model, after_ms } => {
+                self.instruments.first_audio.record(seconds(*after_ms), &[model_label(model)]);
+            }
             Fact::GenerationRequested { .. }
+            | Fact::SpeechRequested { .. }
+            | Fact::UpstreamMisconfigured { .. }
             | Fact::Debited { .. }
             | Fact::Degraded { .. }
             | Fact::ConfigInvalid { .. }
@@ -183,6 +200,12 @@ fn write(fact: &Fact) {
         Fact::GenerationRequested { request, user, model, stream, messages } => tracing::info!(
             requestId = %request, userId = %user, model, stream, messages, "chat completion request"
         ),
+        Fact::SpeechRequested { request, user, model, units, voice } => tracing::info!(
+            requestId = %request, userId = %user, model, inputChars = units, voice, "tts speech request"
+        ),
+        Fact::UpstreamMisconfigured { provider, what } => {
+            tracing::error!(provider, what, "upstream passed over, its configuration is incomplete");
+        }
         Fact::GenerationEnded { row, ended } => write_generation(row, *ended),
         Fact::StreamInterrupted { model, stage } => {
             let delivered = *stage == InterruptionStage::MidStream;
@@ -250,6 +273,12 @@ fn write(fact: &Fact) {
             "chat event could not be published"
         ),
         Fact::FirstByte { .. }
+        | Fact::UnitsMetered { .. }
+        | Fact::PreflightRejected { .. }
+        | Fact::SpeechSessionOpened
+        | Fact::SpeechSessionEnded { .. }
+        | Fact::SpeechSessionRejected
+        | Fact::FirstAudio { .. }
         | Fact::UpstreamRefused { .. }
         | Fact::InsufficientBalance
         | Fact::HttpStarted { .. }

@@ -50,6 +50,9 @@ counters! {
     read_errors = "airi.observability.read_errors";
     admin_actions = "airi.admin.actions";
     holds_refused = "airi.billing.holds.refused";
+    tts_chars = "airi.billing.tts.chars";
+    tts_rejections = "airi.billing.tts.preflight_rejections";
+    speech_sessions = "airi.tts.stream.sessions";
 }
 
 const HTTP_SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -73,6 +76,10 @@ pub(super) struct Instruments {
     pub(super) first_token: Histogram<f64>,
     /// Whole streams, by how they ended.
     pub(super) stream_duration: Histogram<f64>,
+    /// Speech sockets open now.
+    pub(super) speech_active: UpDownCounter<i64>,
+    /// From the first text of a speech socket to its first audio.
+    pub(super) first_audio: Histogram<f64>,
 }
 
 impl Instruments {
@@ -91,6 +98,8 @@ impl Instruments {
             operation_duration: seconds("gen_ai.client.operation.duration", &OPERATION_SECONDS),
             first_token: seconds("gen_ai.client.first_token.duration", &FIRST_TOKEN_SECONDS),
             stream_duration: seconds("airi.gen_ai.stream.duration", &STREAM_SECONDS),
+            speech_active: meter.i64_up_down_counter("airi.tts.stream.sessions.active").build(),
+            first_audio: seconds("airi.tts.stream.first_audio.duration", &FIRST_TOKEN_SECONDS),
         }
     }
 }

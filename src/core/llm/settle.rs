@@ -334,7 +334,7 @@ fn metadata(model: &str, verdict: &Verdict) -> Map<String, Value> {
 }
 
 /// The status the doors answer for a refusal, as a row tells it.
-fn status_of(error: &Error) -> u16 {
+pub fn status_of(error: &Error) -> u16 {
     match error.code.kind() {
         Kind::Invalid => 400,
         Kind::Unauthenticated => 401,

@@ -23,6 +23,56 @@ pub enum Fact {
         /// Number of messages, when the body has a list of them.
         messages: Option<usize>,
     },
+    /// A speech call passed its gates and is about to be routed. Never holds the text.
+    SpeechRequested {
+        /// The call.
+        request: RequestId,
+        /// The caller.
+        user: UserId,
+        /// Resolved logical model id.
+        model: String,
+        /// Length of the text, units of the meter.
+        units: i64,
+        /// The voice asked for.
+        voice: Option<String>,
+    },
+    /// Units were added to a meter.
+    UnitsMetered {
+        /// The meter, e.g. `tts`.
+        meter: &'static str,
+        /// Resolved logical model id.
+        model: String,
+        /// How many.
+        units: i64,
+    },
+    /// A call was refused because the balance does not afford its units.
+    PreflightRejected {
+        /// The meter.
+        meter: &'static str,
+    },
+    /// The stored configuration of an upstream lacks something it needs; it was passed over.
+    UpstreamMisconfigured {
+        /// Upstream label.
+        provider: String,
+        /// What is missing; never a value.
+        what: String,
+    },
+    /// A speech socket passed its gates.
+    SpeechSessionOpened,
+    /// A speech socket ended. Exactly one follows each [`Fact::SpeechSessionOpened`].
+    SpeechSessionEnded {
+        /// `finished`, `client_closed`, `upstream_error` or `timeout`.
+        outcome: &'static str,
+    },
+    /// A speech socket was refused.
+    SpeechSessionRejected,
+    /// The first audio of a speech socket arrived.
+    FirstAudio {
+        /// The model named by the client.
+        model: String,
+        /// Since the first text, ms.
+        after_ms: i64,
+    },
     /// A call that reached routing ended, one way or another. Becomes a row, metrics and a line.
     GenerationEnded {
         /// The row.
