@@ -27,12 +27,14 @@ use crate::core::model::ids::InstanceId;
 use crate::core::model::secret::Secret;
 use crate::ports::accounts::{AccountRepo, SessionRepo};
 use crate::ports::audit::AuditLog;
+use crate::ports::characters::CharacterRepo;
 use crate::ports::chats::Broadcaster;
 use crate::ports::config::ConfigStore;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo, UsageMeter};
 use crate::ports::limits::{RateLimiter, Slots};
 use crate::ports::probe::Probe;
+use crate::ports::providers::ProviderRepo;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
 use crate::ports::{Fault, Ports};
 use crate::settings::Settings;
@@ -86,6 +88,8 @@ struct Storage {
     meter: Arc<dyn UsageMeter>,
     config: Arc<dyn ConfigStore>,
     audit: Arc<dyn AuditLog>,
+    characters: Arc<dyn CharacterRepo>,
+    providers: Arc<dyn ProviderRepo>,
     probe: Arc<dyn Probe>,
     insert_rows: InsertRows,
     database: Database,
@@ -152,6 +156,8 @@ impl World {
             llm: Arc::new(SandboxUpstream { inner: upstream, clock: clock.clone() }),
             vault: Arc::new(EnvelopeVault::new(&secrets.master_key, settings.llm.master_key_previous.as_ref())?),
             audit: storage.audit,
+            characters: storage.characters,
+            providers: storage.providers,
             journal,
             probes,
             clock,

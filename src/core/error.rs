@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::model::ownership::OwnerOnly;
 use super::model::validation::Invalid;
 use crate::ports::{Fault, FaultKind};
 
@@ -188,6 +189,17 @@ impl From<Fault> for Error {
                 Self::new(Code::ServiceUnavailable).retry_after(1).because(fault)
             }
             FaultKind::Corrupt => Self::new(Code::Internal).because(fault),
+        }
+    }
+}
+
+impl<T> OwnerOnly<T> {
+    /// What was done, or the refusal: what is missing is told before what is somebody else's.
+    pub fn done(self) -> Result<T, Error> {
+        match self {
+            Self::Done(value) => Ok(value),
+            Self::Missing => Err(Error::new(Code::NotFound)),
+            Self::Foreign => Err(Error::new(Code::Forbidden)),
         }
     }
 }

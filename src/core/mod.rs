@@ -1,10 +1,11 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · accounts · ledger · limits · llm · admin · health.
+//! config · accounts · ledger · limits · llm · sealing · characters · providers · admin · health.
 
 pub mod accounts;
 pub mod admin;
+pub mod characters;
 pub mod config;
 pub mod error;
 pub mod health;
@@ -12,6 +13,8 @@ pub mod ledger;
 pub mod limits;
 pub mod llm;
 pub mod model;
+pub mod providers;
+pub mod sealing;
 
 use std::sync::Arc;
 
@@ -31,6 +34,10 @@ pub struct App {
     pub limits: Arc<limits::Limits>,
     /// Chat completions.
     pub completions: Arc<llm::Completions>,
+    /// Characters.
+    pub characters: Arc<characters::Characters>,
+    /// Provider configurations.
+    pub providers: Arc<providers::Providers>,
     /// What operators may do.
     pub admin: Arc<admin::Admin>,
     /// Readiness.
@@ -93,6 +100,19 @@ impl App {
             },
             clock: clock.clone(),
         });
+        let characters = Arc::new(characters::Characters {
+            repo: ports.characters,
+            sealing: sealing::Sealing { vault: vault.clone() },
+            clock: clock.clone(),
+            ids: ids.clone(),
+            journal: journal.clone(),
+        });
+        let providers = Arc::new(providers::Providers {
+            repo: ports.providers,
+            sealing: sealing::Sealing { vault: vault.clone() },
+            clock: clock.clone(),
+            ids: ids.clone(),
+        });
         let admin = Arc::new(admin::Admin {
             store: ports.config,
             vault,
@@ -102,6 +122,19 @@ impl App {
             policy: policies.admin,
         });
         let health = Arc::new(health::Health { probes: ports.probes });
-        Self { config, accounts, ledger, limits, completions, admin, health, journal, ids, clock }
+        Self {
+            config,
+            accounts,
+            ledger,
+            limits,
+            completions,
+            characters,
+            providers,
+            admin,
+            health,
+            journal,
+            ids,
+            clock,
+        }
     }
 }

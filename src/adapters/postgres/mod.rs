@@ -5,6 +5,8 @@
 
 pub mod accounts;
 pub mod audit;
+mod character_rows;
+pub mod characters;
 pub mod config;
 pub mod fault;
 pub mod ledger;
@@ -12,6 +14,7 @@ pub mod ledger_batch;
 mod ledger_rows;
 pub mod meter;
 pub mod migrate;
+pub mod providers;
 pub mod request_log;
 pub mod sessions;
 

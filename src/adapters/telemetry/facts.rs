@@ -85,6 +85,9 @@ impl MetricsJournal {
             }
             Fact::UserRegistered { .. } => one(&counters.user_registered, &[]),
             Fact::SessionOpened { .. } => one(&counters.user_login, &[]),
+            Fact::CharacterCreated => one(&counters.character_created, &[]),
+            Fact::CharacterDeleted => one(&counters.character_deleted, &[]),
+            Fact::CharacterEngaged { action } => one(&counters.character_engagement, &[text("action", action)]),
             Fact::HttpStarted { method } => self.instruments.http_active.add(1, &self.http_labels(method)),
             Fact::HttpEnded { method, route, status, duration_ms } => {
                 let mut labels = self.http_labels(method).to_vec();
@@ -243,6 +246,9 @@ fn write(fact: &Fact) {
         Fact::FirstByte { .. }
         | Fact::UpstreamRefused { .. }
         | Fact::InsufficientBalance
+        | Fact::CharacterCreated
+        | Fact::CharacterDeleted
+        | Fact::CharacterEngaged { .. }
         | Fact::HttpStarted { .. }
         | Fact::HttpEnded { .. } => {}
     }

@@ -49,6 +49,9 @@ counters! {
     rate_limited = "airi.rate_limit.blocked";
     read_errors = "airi.observability.read_errors";
     admin_actions = "airi.admin.actions";
+    character_created = "character.created";
+    character_deleted = "character.deleted";
+    character_engagement = "character.engagement";
 }
 
 const HTTP_SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
