@@ -139,8 +139,8 @@ fn is_storable(id: &CharacterId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::ownership::OwnerOnly;
     use crate::core::model::characters::{Capability, Character, Counters};
+    use crate::core::model::ownership::OwnerOnly;
     use crate::ports::mocks::{MockCharacterRepo, MockClock, MockIdSource, MockJournal, MockVault};
     use crate::ports::vault::Unreadable;
     use chrono::DateTime;

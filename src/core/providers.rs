@@ -104,10 +104,7 @@ fn place<'a>(keys: &'a [&'a str]) -> Place<'a> {
     Place { column: CONFIG, keys }
 }
 
-fn each(
-    config: ProviderConfig,
-    change: impl Fn(&str, Value) -> Result<Value, Error>,
-) -> Result<ProviderConfig, Error> {
+fn each(config: ProviderConfig, change: impl Fn(&str, Value) -> Result<Value, Error>) -> Result<ProviderConfig, Error> {
     let members = config.0.into_iter().map(|(member, value)| {
         let changed = change(&member, value)?;
         Ok((member, changed))
@@ -124,8 +121,8 @@ fn is_storable(id: &ProviderId) -> bool {
 mod tests {
     use super::*;
     use crate::core::model::ownership::OwnerOnly;
-    use crate::ports::mocks::{MockClock, MockIdSource, MockProviderRepo, MockVault};
     use crate::core::model::secret::Secret;
+    use crate::ports::mocks::{MockClock, MockIdSource, MockProviderRepo, MockVault};
     use crate::ports::vault::{MasterKey, Opened, Unreadable};
     use chrono::DateTime;
     use serde_json::json;

@@ -7,6 +7,9 @@
 pub mod admin;
 mod admin_documents;
 pub mod auth;
+mod character_documents;
+mod character_sheet;
+mod characters;
 mod docs;
 pub mod error;
 mod health;
@@ -15,6 +18,7 @@ mod llm;
 pub mod middleware;
 mod openai;
 pub mod payload;
+mod providers;
 mod serve;
 mod spec;
 

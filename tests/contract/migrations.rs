@@ -33,7 +33,10 @@ fn nothing() -> Migrated {
 async fn an_empty_database_gets_the_tables_of_the_reference_exactly_and_ours() {
     let database = empty_postgres().await;
     let report = migrate(&database.settings()).await.unwrap();
-    assert_eq!(report.applied, ["reference_schema", "ledger", "request_log", "config_and_audit", "indexes", "one_cover"]);
+    assert_eq!(
+        report.applied,
+        ["reference_schema", "ledger", "request_log", "config_and_audit", "indexes", "one_cover"]
+    );
     assert_eq!(report.warnings, Vec::<String>::new());
     assert_eq!(count(&database.pool, "SELECT count(*) FROM drizzle.__drizzle_migrations").await, 12);
     assert_eq!(

@@ -42,6 +42,8 @@ fn client(seen: &Seen) -> Client {
         ledger: base.ledger.clone(),
         limits: base.limits.clone(),
         completions: base.completions.clone(),
+        characters: base.characters.clone(),
+        providers: base.providers.clone(),
         admin,
         health: base.health.clone(),
         journal: base.journal.clone(),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use airi_server::core::App;
 use airi_server::core::accounts::Accounts;
 use airi_server::core::admin::{Admin, Policy, Trail};
+use airi_server::core::characters::Characters;
 use airi_server::core::config::Config;
 use airi_server::core::health::Health;
 use airi_server::core::ledger::Ledger;
@@ -20,13 +21,15 @@ use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux
 use airi_server::core::model::limits::{Admission, Limit};
 use airi_server::core::model::page::{Page, Window};
 use airi_server::core::model::secret::Secret;
+use airi_server::core::providers::Providers;
+use airi_server::core::sealing::Sealing;
 use airi_server::http::{HttpSettings, routes};
 use airi_server::ports::journal::Journal;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
-    MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher,
-    MockSessionRepo, MockVault,
+    MockAccountRepo, MockAuditLog, MockBalanceCache, MockCharacterRepo, MockConfigStore, MockLedgerRepo,
+    MockPasswordHasher, MockProviderRepo, MockSessionRepo, MockVault,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
@@ -200,6 +203,19 @@ impl World {
             ledger,
             limits: Arc::new(limits),
             completions: Arc::new(completions),
+            characters: Arc::new(Characters {
+                repo: Arc::new(MockCharacterRepo::new()),
+                sealing: Sealing { vault: Arc::new(MockVault::new()) },
+                clock: clock.clone(),
+                ids: ids.clone(),
+                journal: journal.clone(),
+            }),
+            providers: Arc::new(Providers {
+                repo: Arc::new(MockProviderRepo::new()),
+                sealing: Sealing { vault: Arc::new(MockVault::new()) },
+                clock: clock.clone(),
+                ids: ids.clone(),
+            }),
             admin: Arc::new(admin),
             health: Arc::new(Health { probes: self.probes }),
             journal,

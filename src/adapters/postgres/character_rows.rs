@@ -56,10 +56,7 @@ pub(super) async fn selected(
     rows.iter().map(character).collect()
 }
 
-pub(super) async fn one(
-    connection: &mut PgConnection,
-    id: &CharacterId,
-) -> Result<Option<Character>, sqlx::Error> {
+pub(super) async fn one(connection: &mut PgConnection, id: &CharacterId) -> Result<Option<Character>, sqlx::Error> {
     let row = sqlx::query(
         "SELECT id, version, cover_url, creator_id, owner_id, character_id, avatar_url, creator_role, price_credit,
                 likes_count, bookmarks_count, interactions_count, forks_count, created_at, updated_at
@@ -82,10 +79,12 @@ pub(super) async fn sheets(
         return Ok(Vec::new());
     }
     let ids: Vec<&str> = characters.iter().map(|character| character.id.as_str()).collect();
-    let rows = sqlx::query("SELECT character_id, id, type, config FROM character_capabilities WHERE character_id = ANY($1) ORDER BY id")
-        .bind(&ids)
-        .fetch_all(&mut *connection)
-        .await?;
+    let rows = sqlx::query(
+        "SELECT character_id, id, type, config FROM character_capabilities WHERE character_id = ANY($1) ORDER BY id",
+    )
+    .bind(&ids)
+    .fetch_all(&mut *connection)
+    .await?;
     let mut capabilities = grouped(&rows, capability)?;
     let rows = sqlx::query(
         "SELECT character_id, id, language, name, tagline, description, tags, created_at, updated_at

@@ -88,15 +88,14 @@ impl CharacterRepo for PgCharacters {
     #[tracing::instrument(name = "postgres.characters.delete", skip_all, err(Debug))]
     async fn delete(&self, id: &CharacterId, owner: &UserId, at: DateTime<Utc>) -> Result<OwnerOnly<()>, Fault> {
         let fault = fault("postgres.characters.delete");
-        let changed = sqlx::query(
-            "UPDATE characters SET deleted_at = $3 WHERE id = $1 AND owner_id = $2 AND deleted_at IS NULL",
-        )
-        .bind(id.as_str())
-        .bind(owner.as_str())
-        .bind(at.naive_utc())
-        .execute(&self.pool)
-        .await
-        .map_err(fault)?;
+        let changed =
+            sqlx::query("UPDATE characters SET deleted_at = $3 WHERE id = $1 AND owner_id = $2 AND deleted_at IS NULL")
+                .bind(id.as_str())
+                .bind(owner.as_str())
+                .bind(at.naive_utc())
+                .execute(&self.pool)
+                .await
+                .map_err(fault)?;
         self.outcome(changed.rows_affected(), id).await.map_err(fault)
     }
 
@@ -226,9 +225,7 @@ async fn put_on(
     mark: Mark,
 ) -> Result<i32, sqlx::Error> {
     let statement = match mark {
-        Mark::Like => {
-            "INSERT INTO user_character_likes (user_id, character_id) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-        }
+        Mark::Like => "INSERT INTO user_character_likes (user_id, character_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         Mark::Bookmark => {
             "INSERT INTO user_character_bookmarks (user_id, character_id) VALUES ($1, $2) ON CONFLICT DO NOTHING"
         }
@@ -237,12 +234,7 @@ async fn put_on(
     Ok(i32::from(added.rows_affected() > 0))
 }
 
-async fn count(
-    connection: &mut PgConnection,
-    id: &CharacterId,
-    mark: Mark,
-    moved: i32,
-) -> Result<(), sqlx::Error> {
+async fn count(connection: &mut PgConnection, id: &CharacterId, mark: Mark, moved: i32) -> Result<(), sqlx::Error> {
     let statement = match mark {
         Mark::Like => "UPDATE characters SET likes_count = greatest(likes_count + $2, 0) WHERE id = $1",
         Mark::Bookmark => "UPDATE characters SET bookmarks_count = greatest(bookmarks_count + $2, 0) WHERE id = $1",

@@ -56,10 +56,7 @@ pub(super) async fn selected(
     rows.iter().map(character).collect()
 }
 
-pub(super) async fn one(
-    connection: &mut SqliteConnection,
-    id: &CharacterId,
-) -> Result<Option<Character>, sqlx::Error> {
+pub(super) async fn one(connection: &mut SqliteConnection, id: &CharacterId) -> Result<Option<Character>, sqlx::Error> {
     let row = sqlx::query(
         "SELECT id, version, cover_url, creator_id, owner_id, character_id, avatar_url, creator_role, price_credit,
                 likes_count, bookmarks_count, interactions_count, forks_count, created_at, updated_at
@@ -239,8 +236,6 @@ fn cover(row: &SqliteRow) -> Result<Cover, sqlx::Error> {
 }
 
 fn time(row: &SqliteRow, column: &str) -> Result<DateTime<Utc>, sqlx::Error> {
-    super::time(row.try_get(column)?).ok_or_else(|| sqlx::Error::ColumnDecode {
-        index: column.to_owned(),
-        source: "beyond the calendar".into(),
-    })
+    super::time(row.try_get(column)?)
+        .ok_or_else(|| sqlx::Error::ColumnDecode { index: column.to_owned(), source: "beyond the calendar".into() })
 }

@@ -199,8 +199,6 @@ fn provider(row: &SqliteRow) -> Result<Provider, sqlx::Error> {
 }
 
 fn at(row: &SqliteRow, column: &str) -> Result<DateTime<Utc>, sqlx::Error> {
-    time(row.try_get(column)?).ok_or_else(|| sqlx::Error::ColumnDecode {
-        index: column.to_owned(),
-        source: "beyond the calendar".into(),
-    })
+    time(row.try_get(column)?)
+        .ok_or_else(|| sqlx::Error::ColumnDecode { index: column.to_owned(), source: "beyond the calendar".into() })
 }

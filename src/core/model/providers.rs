@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn values_of_any_sort_are_kept_and_none_is_printed() {
-        let body = json!({ "definitionId": "d", "name": "n", "config": { "apiKey": "sk-1", "n": 1.5, "o": { "a": [null] } } });
+        let body =
+            json!({ "definitionId": "d", "name": "n", "config": { "apiKey": "sk-1", "n": 1.5, "o": { "a": [null] } } });
         let read = draft(body.to_string().as_bytes(), &fresh).unwrap();
         assert_eq!(Value::Object(read.config.0.clone()), body["config"]);
         let printed = format!("{read:?}");

@@ -257,8 +257,7 @@ fn locale(form: &Form<'_>, fresh: &dyn Fn() -> String) -> DraftLocale {
 }
 
 fn prompt(form: &Form<'_>, fresh: &dyn Fn() -> String) -> DraftPrompt {
-    const KINDS: [(&str, &str); 3] =
-        [("system", "system"), ("personality", "personality"), ("greetings", "greetings")];
+    const KINDS: [(&str, &str); 3] = [("system", "system"), ("personality", "personality"), ("greetings", "greetings")];
     DraftPrompt {
         id: form.optional_id("id").unwrap_or_else(fresh),
         language: form.text("language"),
