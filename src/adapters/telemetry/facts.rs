@@ -279,3 +279,26 @@ fn write_generation(row: &LoggedRequest, ended: Option<StreamEnd>) {
         "{what}"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::telemetry::{Telemetry, TelemetrySettings};
+
+    #[test]
+    fn what_happens_to_characters_is_counted() {
+        let telemetry = Telemetry::new(&TelemetrySettings::default()).unwrap();
+        let engaged = Fact::CharacterEngaged { action: "unlike" };
+        for fact in [Fact::CharacterCreated, Fact::CharacterDeleted, engaged.clone(), engaged] {
+            telemetry.journal().record(fact);
+        }
+        let text = telemetry.render_prometheus();
+        for series in [
+            "character_created_total 1",
+            "character_deleted_total 1",
+            r#"character_engagement_total{action="unlike"} 2"#,
+        ] {
+            assert!(text.contains(series), "{series} in {text}");
+        }
+    }
+}

@@ -99,9 +99,6 @@ fn a_tour_of_all_facts_moves_the_series_and_labels_of_the_contract() {
         r#"airi_rate_limit_blocked_total{key_type="user",limit="60",route="openai.completions"} 1"#,
         r#"airi_admin_actions_total{action="flux_grants",outcome="applied"} 1"#,
         r"user_registered_total 1",
-        r"character_created_total 1",
-        r"character_deleted_total 1",
-        r#"character_engagement_total{action="like"} 1"#,
         r#"http_server_active_requests{http_request_method="GET",service_name="server",service_version=""#,
     ] {
         assert!(text.contains(expected), "{expected} in {text}");
@@ -399,8 +396,5 @@ fn tour() -> Vec<Fact> {
         ended("/api/v1/flux"),
         ended("/livez"),
         Fact::PublishFailed { event: Box::new(event) },
-        Fact::CharacterCreated,
-        Fact::CharacterDeleted,
-        Fact::CharacterEngaged { action: "like" },
     ]
 }
