@@ -147,7 +147,7 @@ mod tests {
         }
     }
 
-    fn stored(owner: Option<&str>, config: Value) -> Provider {
+    fn stored(owner: Option<&str>, config: &Value) -> Provider {
         Provider {
             id: ProviderId::new("p1"),
             owner: owner.map(UserId::new),
@@ -167,7 +167,7 @@ mod tests {
         repo.expect_create().times(1).returning(|new, most| {
             assert_eq!(most, 200);
             assert_eq!(new.config.0["n"], r"user_provider_configs.config|u/fresh/n|{}");
-            let kept = Provider { id: new.id.clone(), config: new.config.clone(), ..stored(Some("u"), json!({})) };
+            let kept = Provider { id: new.id.clone(), config: new.config.clone(), ..stored(Some("u"), &json!({})) };
             Ok(ProviderStored::Stored(Box::new(kept)))
         });
         let body = json!({ "definitionId": "d", "name": "n", "config": { "key": "sk", "n": {} } });
@@ -179,7 +179,7 @@ mod tests {
     async fn a_value_moved_from_another_row_does_not_open() {
         let mut repo = MockProviderRepo::new();
         let moved = json!({ "key": "user_provider_configs.config|u/p2/key|\"sk\"" });
-        repo.expect_find().returning(move |_, _| Ok(Some(stored(Some("u"), moved.clone()))));
+        repo.expect_find().returning(move |_, _| Ok(Some(stored(Some("u"), &moved))));
         let refused = providers(repo).find(&ProviderId::new("p1"), &UserId::new("u")).await.unwrap_err();
         assert_eq!(refused.code, Code::DecryptFailed);
     }
@@ -187,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_of_the_systems_configuration_is_shown() {
         let mut repo = MockProviderRepo::new();
-        repo.expect_list().returning(|_| Ok(vec![stored(None, json!({ "key": "sk" }))]));
+        repo.expect_list().returning(|_| Ok(vec![stored(None, &json!({ "key": "sk" }))]));
         let listed = providers(repo).list(&UserId::new("u")).await.unwrap();
         assert_eq!(listed[0].config, ProviderConfig::default());
     }
