@@ -30,12 +30,14 @@ use crate::core::model::ids::InstanceId;
 use crate::core::model::secret::Secret;
 use crate::ports::accounts::{AccountRepo, SessionRepo};
 use crate::ports::audit::AuditLog;
+use crate::ports::characters::CharacterRepo;
 use crate::ports::chats::Broadcaster;
 use crate::ports::config::ConfigStore;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo, UsageMeter};
 use crate::ports::limits::{RateLimiter, Slots};
 use crate::ports::probe::Probe;
+use crate::ports::providers::ProviderRepo;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
 use crate::ports::{Fault, Ports};
 use crate::settings::Settings;
@@ -87,6 +89,8 @@ struct Storage {
     meter: Arc<dyn UsageMeter>,
     config: Arc<dyn ConfigStore>,
     audit: Arc<dyn AuditLog>,
+    characters: Arc<dyn CharacterRepo>,
+    providers: Arc<dyn ProviderRepo>,
     probe: Arc<dyn Probe>,
     insert_rows: InsertRows,
     close_database: Close,
@@ -155,6 +159,8 @@ impl World {
             speech: Arc::new(UnspeechUpstream { egress }),
             vault: Arc::new(EnvelopeVault::new(&secrets.master_key, settings.llm.master_key_previous.as_ref())?),
             audit: storage.audit,
+            characters: storage.characters,
+            providers: storage.providers,
             journal,
             storage: storage.probe,
             probes: coordination.probe.map(|probe| ("redis", probe)).into_iter().collect(),

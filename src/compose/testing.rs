@@ -32,7 +32,7 @@ pub const START: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
 /// A complete world on an in-memory database: `Ports { ledger: my_double, ..ports().await? }`.
 pub async fn ports() -> Result<Ports, Fault> {
-    let Storage { accounts, sessions, ledger, meter, config, audit, probe, .. } =
+    let Storage { accounts, sessions, ledger, meter, config, audit, characters, providers, probe, .. } =
         embedded::of(sqlite::in_memory().await?);
     let clock: Arc<dyn Clock> = Arc::new(FrozenClock::at(START));
     let coordination = embedded::coordination(&clock);
@@ -59,6 +59,8 @@ pub async fn ports() -> Result<Ports, Fault> {
         speech: Arc::new(UnspeechUpstream { egress }),
         vault: Arc::new(vault),
         audit,
+        characters,
+        providers,
         journal: Arc::new(Silent),
         storage: probe,
         probes: Vec::new(),

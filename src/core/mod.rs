@@ -1,10 +1,11 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · accounts · health · ledger · limits · llm · tts · admin.
+//! config · accounts · health · ledger · limits · llm · tts · sealing · characters · providers · admin.
 
 pub mod accounts;
 pub mod admin;
+pub mod characters;
 pub mod config;
 pub mod error;
 pub mod health;
@@ -12,6 +13,8 @@ pub mod ledger;
 pub mod limits;
 pub mod llm;
 pub mod model;
+pub mod providers;
+pub mod sealing;
 pub mod tts;
 
 use std::sync::Arc;
@@ -34,6 +37,10 @@ pub struct App {
     pub completions: Arc<llm::Completions>,
     /// Speech.
     pub speech: Arc<tts::Speech>,
+    /// Characters.
+    pub characters: Arc<characters::Characters>,
+    /// Provider configurations.
+    pub providers: Arc<providers::Providers>,
     /// What operators may do.
     pub admin: Arc<admin::Admin>,
     /// Readiness.
@@ -130,6 +137,19 @@ impl App {
             copies: tts::voices::Copies::default(),
             clock: clock.clone(),
         });
+        let characters = Arc::new(characters::Characters {
+            repo: ports.characters,
+            sealing: sealing::Sealing { vault: vault.clone() },
+            clock: clock.clone(),
+            ids: ids.clone(),
+            journal: journal.clone(),
+        });
+        let providers = Arc::new(providers::Providers {
+            repo: ports.providers,
+            sealing: sealing::Sealing { vault: vault.clone() },
+            clock: clock.clone(),
+            ids: ids.clone(),
+        });
         let admin = Arc::new(admin::Admin {
             store: ports.config,
             vault,
@@ -141,6 +161,20 @@ impl App {
         let mut probes = vec![("db", ports.storage)];
         probes.extend(ports.probes);
         let health = Arc::new(health::Health { probes });
-        Self { config, accounts, ledger, limits, completions, speech, admin, health, journal, ids, clock }
+        Self {
+            config,
+            accounts,
+            ledger,
+            limits,
+            completions,
+            speech,
+            characters,
+            providers,
+            admin,
+            health,
+            journal,
+            ids,
+            clock,
+        }
     }
 }

@@ -9,6 +9,7 @@ mod audit;
 mod balance_cache;
 mod books;
 mod broadcaster;
+mod characters;
 mod config;
 mod config_cache;
 mod holds;
@@ -20,6 +21,7 @@ mod meter;
 mod migrations;
 #[cfg(feature = "live")]
 mod postgres_pool;
+mod providers;
 #[cfg(feature = "live")]
 mod redis_config;
 #[cfg(feature = "live")]

@@ -43,6 +43,8 @@ fn client(seen: &Seen) -> Client {
         limits: base.limits.clone(),
         completions: base.completions.clone(),
         speech: base.speech.clone(),
+        characters: base.characters.clone(),
+        providers: base.providers.clone(),
         admin,
         health: base.health.clone(),
         journal: base.journal.clone(),

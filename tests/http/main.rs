@@ -4,6 +4,7 @@
 mod admin;
 mod bodies;
 mod cases;
+mod characters;
 mod chat;
 mod cors;
 mod doors;
@@ -12,5 +13,7 @@ mod headers;
 mod health;
 mod lines;
 mod speech;
+mod people;
+mod providers;
 mod stopping;
 mod world;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use airi_server::core::App;
 use airi_server::core::accounts::Accounts;
 use airi_server::core::admin::{Admin, Policy, Trail};
+use airi_server::core::characters::Characters;
 use airi_server::core::config::Config;
 use airi_server::core::health::{Health, LastAnswer, Liveness};
 use airi_server::core::ledger::Ledger;
@@ -24,14 +25,17 @@ use airi_server::core::model::page::{Page, Window};
 use airi_server::core::model::secret::Secret;
 use airi_server::core::tts::voices::Copies;
 use airi_server::core::tts::{self, Gate, InFlight, Speech};
+use airi_server::core::providers::Providers;
+use airi_server::core::sealing::Sealing;
 use airi_server::http::{HttpSettings, routes};
 use airi_server::ports::journal::Journal;
 use airi_server::ports::ledger::UsageMeter;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
-    MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher, MockProbe,
-    MockSessionRepo, MockStreamingSpeech, MockTtsEngine, MockUsageMeter, MockVault,
+    MockAccountRepo, MockAuditLog, MockBalanceCache, MockCharacterRepo, MockConfigStore, MockLedgerRepo,
+    MockPasswordHasher, MockProbe, MockProviderRepo, MockSessionRepo, MockStreamingSpeech, MockTtsEngine,
+    MockUsageMeter, MockVault,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
@@ -266,6 +270,19 @@ impl World {
             limits: Arc::new(limits),
             completions: Arc::new(completions),
             speech: Arc::new(speech),
+            characters: Arc::new(Characters {
+                repo: Arc::new(MockCharacterRepo::new()),
+                sealing: Sealing { vault: Arc::new(MockVault::new()) },
+                clock: clock.clone(),
+                ids: ids.clone(),
+                journal: journal.clone(),
+            }),
+            providers: Arc::new(Providers {
+                repo: Arc::new(MockProviderRepo::new()),
+                sealing: Sealing { vault: Arc::new(MockVault::new()) },
+                clock: clock.clone(),
+                ids: ids.clone(),
+            }),
             admin: Arc::new(admin),
             health: Arc::new(Health { probes: self.probes }),
             journal,

@@ -5,6 +5,8 @@
 
 pub mod accounts;
 pub mod audit;
+mod character_rows;
+pub mod characters;
 pub mod config;
 pub mod fault;
 pub mod ledger;
@@ -13,6 +15,7 @@ mod ledger_rows;
 mod ledger_walk;
 pub mod meter;
 pub mod migrate;
+pub mod providers;
 pub mod request_log;
 pub mod sessions;
 

@@ -87,6 +87,9 @@ impl MetricsJournal {
             }
             Fact::UserRegistered { .. } => one(&counters.user_registered, &[]),
             Fact::SessionOpened { .. } => one(&counters.user_login, &[]),
+            Fact::CharacterCreated => one(&counters.character_created, &[]),
+            Fact::CharacterDeleted => one(&counters.character_deleted, &[]),
+            Fact::CharacterEngaged { action } => one(&counters.character_engagement, &[text("action", action)]),
             Fact::HttpStarted { method } => self.instruments.http_active.add(1, &self.http_labels(method)),
             Fact::HttpEnded { method, route, status, duration_ms } => {
                 let mut labels = self.http_labels(method).to_vec();
@@ -281,6 +284,9 @@ fn write(fact: &Fact) {
         | Fact::FirstAudio { .. }
         | Fact::UpstreamRefused { .. }
         | Fact::InsufficientBalance
+        | Fact::CharacterCreated
+        | Fact::CharacterDeleted
+        | Fact::CharacterEngaged { .. }
         | Fact::HttpStarted { .. }
         | Fact::HttpEnded { .. } => {}
     }
@@ -310,4 +316,27 @@ fn write_generation(row: &LoggedRequest, ended: Option<StreamEnd>) {
         error = row.error,
         "{what}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::telemetry::{Telemetry, TelemetrySettings};
+
+    #[test]
+    fn what_happens_to_characters_is_counted() {
+        let telemetry = Telemetry::new(&TelemetrySettings::default()).unwrap();
+        let engaged = Fact::CharacterEngaged { action: "unlike" };
+        for fact in [Fact::CharacterCreated, Fact::CharacterDeleted, engaged.clone(), engaged] {
+            telemetry.journal().record(fact);
+        }
+        let text = telemetry.render_prometheus();
+        for series in [
+            "character_created_total 1",
+            "character_deleted_total 1",
+            r#"character_engagement_total{action="unlike"} 2"#,
+        ] {
+            assert!(text.contains(series), "{series} in {text}");
+        }
+    }
 }

@@ -53,6 +53,9 @@ counters! {
     tts_chars = "airi.billing.tts.chars";
     tts_rejections = "airi.billing.tts.preflight_rejections";
     speech_sessions = "airi.tts.stream.sessions";
+    character_created = "character.created";
+    character_deleted = "character.deleted";
+    character_engagement = "character.engagement";
 }
 
 const HTTP_SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];

@@ -275,6 +275,15 @@ pub enum Fact {
         /// The event, without its contents in any log.
         event: Box<ChatEvent>,
     },
+    /// A character was stored.
+    CharacterCreated,
+    /// A character was deleted.
+    CharacterDeleted,
+    /// A user put a mark on a character or took it away.
+    CharacterEngaged {
+        /// `like`, `unlike`, `bookmark` or `unbookmark`.
+        action: &'static str,
+    },
 }
 
 /// How a streamed answer ended.
