@@ -17,6 +17,7 @@ use airi_server::core::llm::{Completions, RoutingPolicy, Settle, UsageRefusals, 
 use airi_server::core::model::accounts::{Account, Email, Session, SignedIn};
 use airi_server::core::model::config::ConfigEntry;
 use airi_server::core::model::fact::Fact;
+use airi_server::core::model::hold::{Hold, HoldOutcome};
 use airi_server::core::model::ids::{EntryId, SessionId, UserId};
 use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, Standing};
 use airi_server::core::model::limits::{Admission, Limit};
@@ -431,6 +432,16 @@ fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
     let balance = Balance { flux: Flux::new(balance).unwrap(), version: 1 };
     repo.expect_find().returning(move |_| Ok(Standing::Open(balance)));
     repo.expect_debit().returning(move |debit: &Debit| Ok(DebitOutcome::Charged { charged: debit.amount, balance }));
+    repo.expect_hold().returning(move |hold: &Hold| {
+        let available = balance.flux;
+        Ok(if hold.least > available {
+            HoldOutcome::Refused { available }
+        } else {
+            HoldOutcome::Held { amount: hold.most.min(available), available: available.saturating_sub(hold.least) }
+        })
+    });
+    repo.expect_capture().returning(move |debit: &Debit| Ok(DebitOutcome::Charged { charged: debit.amount, balance }));
+    repo.expect_release().returning(|_, _| Ok(Flux::ZERO));
     repo.expect_capacity().returning(|_| Ok(Flux::ZERO));
     repo.expect_list().returning(move |_, window, before: Option<&EntryId>| {
         *listed.lock().unwrap() = Some((window, before.map(ToString::to_string)));

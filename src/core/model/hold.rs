@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::ids::{RequestId, UserId};
 use super::ledger::Flux;
@@ -54,6 +55,16 @@ pub struct HeldFlux {
     pub amount: Flux,
     /// When it lapses.
     pub until: DateTime<Utc>,
+}
+
+/// How chat completions are admitted: `FLUX_ADMISSION`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdmissionMode {
+    /// The price of a call is set aside before it is routed.
+    Hold,
+    /// The balance is only looked at, and charged afterwards, as the reference does.
+    PostDebit,
 }
 
 impl HeldFlux {

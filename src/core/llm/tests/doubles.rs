@@ -105,7 +105,15 @@ impl World {
     pub(super) fn empty() -> Arc<Self> {
         let world = Self::default();
         world.balance.store(1_000, Ordering::SeqCst);
-        Arc::new(world)
+        let world = Arc::new(world);
+        world.set("FLUX_ADMISSION", "\"post_debit\"");
+        world
+    }
+
+    /// What an operator gets who sets nothing: the price of a call is set aside first.
+    pub(super) fn holding(self: Arc<Self>) -> Arc<Self> {
+        self.config.lock().unwrap().remove("FLUX_ADMISSION");
+        self
     }
 
     pub(super) fn set(&self, name: &'static str, json: &str) {
