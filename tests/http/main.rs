@@ -12,5 +12,6 @@ mod headers;
 mod health;
 mod lines;
 mod speech;
+mod speech_socket;
 mod stopping;
 mod world;

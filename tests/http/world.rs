@@ -31,7 +31,7 @@ use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
     MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher, MockProbe,
-    MockSessionRepo, MockStreamingSpeech, MockTtsEngine, MockUsageMeter, MockVault,
+    MockSessionRepo, MockSlots, MockStreamingSpeech, MockTtsEngine, MockUsageMeter, MockVault,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
@@ -214,6 +214,7 @@ impl World {
             storage: Liveness { probe: Arc::new(answering()), clock: clock.clone(), last: LastAnswer::default() },
             clock: clock.clone(),
         };
+        let limits = Arc::new(Limits { limiter: Arc::new(OneWindow::default()), journal: journal.clone() });
         let voice = self.voice;
         let mut engine = MockTtsEngine::new();
         engine.expect_speak().returning(move |attempt| voice(attempt));
@@ -244,6 +245,8 @@ impl World {
                 clock: clock.clone(),
                 ids: ids.clone(),
             },
+            limits: limits.clone(),
+            slots: Arc::new(MockSlots::new()),
             streaming: Arc::new(MockStreamingSpeech::new()),
             copies: Copies::default(),
             clock: clock.clone(),
@@ -258,12 +261,11 @@ impl World {
             trail,
             policy: Policy::default(),
         };
-        let limits = Limits { limiter: Arc::new(OneWindow::default()), journal: journal.clone() };
         Arc::new(App {
             config,
             accounts: Arc::new(accounts),
             ledger,
-            limits: Arc::new(limits),
+            limits,
             completions: Arc::new(completions),
             speech: Arc::new(speech),
             admin: Arc::new(admin),
