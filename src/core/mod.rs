@@ -133,6 +133,8 @@ impl App {
                 clock: clock.clone(),
                 ids: ids.clone(),
             },
+            limits: limits.clone(),
+            slots: ports.slots,
             streaming: ports.speech,
             copies: tts::voices::Copies::default(),
             clock: clock.clone(),

@@ -28,7 +28,7 @@ async fn streaming() -> Arc<dyn StreamingSpeech> {
     testing::ports().await.unwrap().speech
 }
 
-fn attempt(provider: TtsProvider, base_url: &str, params: Value) -> SpeechAttempt {
+fn attempt(provider: TtsProvider, base_url: &str, params: &Value) -> SpeechAttempt {
     SpeechAttempt {
         provider,
         base_url: base_url.to_owned(),
@@ -62,7 +62,7 @@ async fn whole(audio: SpokenAudio) -> Result<Vec<u8>, UpstreamError> {
 }
 
 async fn azure(upstream: &ScriptedUpstream) -> Result<SpokenAudio, SpeechFailure> {
-    engine().await.speak(&attempt(TtsProvider::Azure, &upstream.base_url(), json!({}))).await
+    engine().await.speak(&attempt(TtsProvider::Azure, &upstream.base_url(), &json!({}))).await
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn refusals_redirects_and_lies_are_told_apart() {
 async fn a_silent_provider_is_given_up_and_its_connection_closed() {
     for reply in [Reply::hang_before_head(), Reply::steps([Step::Write(chunked_head()), Step::Hang])] {
         let upstream = scripted(reply).await;
-        let mut asked = attempt(TtsProvider::Azure, &upstream.base_url(), json!({}));
+        let mut asked = attempt(TtsProvider::Azure, &upstream.base_url(), &json!({}));
         asked.patience.first_byte = SHORT;
         let begun = Instant::now();
         assert_eq!(engine().await.speak(&asked).await.unwrap_err(), SpeechFailure::Timeout);
@@ -126,7 +126,7 @@ async fn a_silent_provider_is_given_up_and_its_connection_closed() {
 async fn audio_is_handed_on_as_it_arrives_and_a_stall_ends_it() {
     let upstream =
         scripted(Reply::steps([Step::Write(chunked_head()), Step::Chunk(b"ID3".to_vec()), Step::Hang])).await;
-    let mut asked = attempt(TtsProvider::Azure, &upstream.base_url(), json!({}));
+    let mut asked = attempt(TtsProvider::Azure, &upstream.base_url(), &json!({}));
     asked.patience.idle = SHORT;
     let mut spoken = engine().await.speak(&asked).await.unwrap();
     assert_eq!(spoken.body.next().await.unwrap().unwrap(), "ID3");
@@ -161,7 +161,7 @@ async fn cosyvoice_names_a_file_that_is_fetched_without_the_key() {
     upstream.any_key().next(Reply::json(200, &json!({ "output": { "audio": { "url": file } } })));
     upstream.any_key().next(audio(b"ID3cosy"));
     let params = json!({ "model": "cosyvoice-v3", "downloadHosts": ["127.0.0.1"] });
-    let asked = attempt(TtsProvider::DashscopeCosyvoice, &upstream.base_url(), params);
+    let asked = attempt(TtsProvider::DashscopeCosyvoice, &upstream.base_url(), &params);
     let spoken = engine().await.speak(&asked).await.unwrap();
     assert_eq!(spoken.content_type, "audio/mpeg");
     assert_eq!(whole(spoken).await.unwrap(), b"ID3cosy");
@@ -178,12 +178,12 @@ async fn cosyvoice_fetches_from_nobody_else() {
     let upstream = ScriptedUpstream::start().await;
     for url in ["http://127.0.0.1:9/x", "file:///etc/passwd", "http://169.254.169.254/latest", "nonsense", ""] {
         upstream.any_key().next(Reply::json(200, &json!({ "output": { "audio": { "url": url } } })));
-        let asked = attempt(TtsProvider::DashscopeCosyvoice, &upstream.base_url(), json!({}));
+        let asked = attempt(TtsProvider::DashscopeCosyvoice, &upstream.base_url(), &json!({}));
         let failure = engine().await.speak(&asked).await.unwrap_err();
         assert!(matches!(failure, SpeechFailure::NoAudio(_)), "{url}: {failure}");
     }
     upstream.any_key().next(Reply::json(200, &json!({ "code": "Throttling.RateQuota", "message": "slow" })));
-    let asked = attempt(TtsProvider::DashscopeCosyvoice, &upstream.base_url(), json!({}));
+    let asked = attempt(TtsProvider::DashscopeCosyvoice, &upstream.base_url(), &json!({}));
     let failure = engine().await.speak(&asked).await.unwrap_err();
     assert!(matches!(failure, SpeechFailure::Status { status: 429, .. }), "{failure}");
 }
@@ -193,7 +193,7 @@ async fn volcengine_is_asked_as_documented_and_its_clip_decoded() {
     let document: Value =
         serde_json::from_str(include_str!("../fixtures/provider-responses/volcengine-200.json")).unwrap();
     let upstream = scripted(Reply::json(200, &document)).await;
-    let asked = attempt(TtsProvider::Volcengine, &upstream.base_url(), json!({ "appid": "a1" }));
+    let asked = attempt(TtsProvider::Volcengine, &upstream.base_url(), &json!({ "appid": "a1" }));
     let spoken = engine().await.speak(&asked).await.unwrap();
     assert_eq!(whole(spoken).await.unwrap(), b"ID3fixture-audio");
     let seen = upstream.wait_for(1).await.swap_remove(0);
@@ -253,7 +253,7 @@ async fn cosyvoice_streams_one_task_over_its_socket() {
         socket.send(event("task-finished")).await.unwrap();
     })
     .await;
-    let spoken = engine().await.speak(&attempt(TtsProvider::DashscopeCosyvoice, &address, json!({}))).await.unwrap();
+    let spoken = engine().await.speak(&attempt(TtsProvider::DashscopeCosyvoice, &address, &json!({}))).await.unwrap();
     assert_eq!(whole(spoken).await.unwrap(), b"ID3abc");
     assert_eq!(heard.authorization.await.unwrap(), "Bearer k3y");
     heard.played.await.unwrap();
@@ -268,7 +268,7 @@ async fn a_task_that_fails_is_what_its_code_says() {
         socket.send(Message::text(failed.to_string())).await.unwrap();
     })
     .await;
-    let failure = engine().await.speak(&attempt(TtsProvider::DashscopeCosyvoice, &address, json!({}))).await;
+    let failure = engine().await.speak(&attempt(TtsProvider::DashscopeCosyvoice, &address, &json!({}))).await;
     assert!(matches!(failure, Err(SpeechFailure::Status { status: 401, .. })), "{failure:?}");
 }
 
@@ -291,7 +291,7 @@ async fn volcengine_streams_pieces_until_the_last() {
         socket.send(piece(-2, b"abc")).await.unwrap();
     })
     .await;
-    let asked = attempt(TtsProvider::Volcengine, &address, json!({ "appid": "a1" }));
+    let asked = attempt(TtsProvider::Volcengine, &address, &json!({ "appid": "a1" }));
     let spoken = engine().await.speak(&asked).await.unwrap();
     assert_eq!(whole(spoken).await.unwrap(), b"ID3abc");
     assert_eq!(heard.authorization.await.unwrap(), "Bearer;k3y");

@@ -35,7 +35,7 @@ use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
     MockAccountRepo, MockAuditLog, MockBalanceCache, MockCharacterRepo, MockConfigStore, MockLedgerRepo,
-    MockPasswordHasher, MockProbe, MockProviderRepo, MockSessionRepo, MockStreamingSpeech, MockTtsEngine,
+    MockPasswordHasher, MockProbe, MockProviderRepo, MockSessionRepo, MockSlots, MockStreamingSpeech, MockTtsEngine,
     MockUsageMeter, MockVault,
 };
 use airi_server::ports::probe::Probe;
@@ -219,6 +219,7 @@ impl World {
             storage: Liveness { probe: Arc::new(answering()), clock: clock.clone(), last: LastAnswer::default() },
             clock: clock.clone(),
         };
+        let limits = Arc::new(Limits { limiter: Arc::new(OneWindow::default()), journal: journal.clone() });
         let voice = self.voice;
         let mut engine = MockTtsEngine::new();
         engine.expect_speak().returning(move |attempt| voice(attempt));
@@ -249,6 +250,8 @@ impl World {
                 clock: clock.clone(),
                 ids: ids.clone(),
             },
+            limits: limits.clone(),
+            slots: Arc::new(MockSlots::new()),
             streaming: Arc::new(MockStreamingSpeech::new()),
             copies: Copies::default(),
             clock: clock.clone(),
@@ -263,12 +266,11 @@ impl World {
             trail,
             policy: Policy::default(),
         };
-        let limits = Limits { limiter: Arc::new(OneWindow::default()), journal: journal.clone() };
         Arc::new(App {
             config,
             accounts: Arc::new(accounts),
             ledger,
-            limits: Arc::new(limits),
+            limits,
             completions: Arc::new(completions),
             speech: Arc::new(speech),
             characters: Arc::new(Characters {

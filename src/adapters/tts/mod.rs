@@ -32,12 +32,18 @@ pub struct Egress {
     /// Follows no redirect, and resolves names to admitted addresses only.
     pub client: Client,
     /// Reads an `http` or `https` address and refuses those an upstream may not have.
-    pub admit: Arc<dyn Fn(&str) -> Result<Url, String> + Send + Sync>,
+    pub admit: Admit,
     /// Connects to an admitted address of a host, for WebSockets.
-    pub connect: Arc<dyn Fn(String, u16) -> BoxFuture<'static, io::Result<TcpStream>> + Send + Sync>,
+    pub connect: Connect,
     /// TLS of those connections.
     pub tls: Arc<rustls::ClientConfig>,
 }
+
+/// Judges an address.
+pub type Admit = Arc<dyn Fn(&str) -> Result<Url, String> + Send + Sync>;
+
+/// Connects to a host at a port.
+pub type Connect = Arc<dyn Fn(String, u16) -> BoxFuture<'static, io::Result<TcpStream>> + Send + Sync>;
 
 /// Every provider there is.
 pub struct Engines {

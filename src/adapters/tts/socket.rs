@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::header::{AUTHORIZATION, HeaderValue, USER_AGENT};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{self, Error};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 use url::Url;
 
@@ -62,9 +62,8 @@ async fn attempt(egress: &Egress, address: &str, authorization: HeaderValue) -> 
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = url.port().unwrap_or(if secure { 443 } else { 80 });
     let mut request = url.as_str().into_client_request().map_err(|_| NotOpen::Unusable("not a url".to_owned()))?;
-    let header = |name: HeaderName| tungstenite::http::HeaderName::from(name);
-    request.headers_mut().insert(header(AUTHORIZATION), authorization);
-    request.headers_mut().insert(header(USER_AGENT), HeaderValue::from_static(PRODUCT));
+    request.headers_mut().insert(AUTHORIZATION, authorization);
+    request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(PRODUCT));
     let stream = (egress.connect)(host, port).await.map_err(|error| NotOpen::Broken(error.to_string()))?;
     let connector = if secure { Connector::Rustls(egress.tls.clone()) } else { Connector::Plain };
     let opened = client_async_tls_with_config(request, stream, Some(config()), Some(connector)).await;

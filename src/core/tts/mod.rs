@@ -3,7 +3,10 @@
 pub mod gate;
 pub mod plan;
 pub mod relay;
+pub mod session;
 pub mod settle;
+pub mod spoken_error;
+pub mod streams;
 pub mod voices;
 pub mod walk;
 
@@ -11,7 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::channel::oneshot;
+use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
 pub use gate::{Gate, InFlight};
@@ -23,11 +27,13 @@ use self::relay::Relay;
 use self::walk::Routed;
 use super::config::Config;
 use super::error::{Code, Error};
+use super::limits::Limits;
 use super::model::config::{DefaultTtsModel, LlmRouterConfig};
 use super::model::fact::Fact;
 use super::model::ids::{RequestId, UserId};
 use super::model::llm::{AUTO_MODEL, RouterConfig};
 use super::model::tts::{SANDBOX_MODEL, SpeechBody, UnusableBody, units};
+use crate::ports::limits::Slots;
 use crate::ports::runtime::Clock;
 use crate::ports::tts::StreamingSpeech;
 use crate::ports::upstream::ByteStream;
@@ -45,7 +51,11 @@ pub struct Speech {
     pub walk: Walk,
     /// Bills and logs.
     pub settle: Settle,
-    /// The voices of the streaming upstream.
+    /// How often a socket may be opened.
+    pub limits: Arc<Limits>,
+    /// How many sockets a user may have at once.
+    pub slots: Arc<dyn Slots>,
+    /// The streaming upstream.
     pub streaming: Arc<dyn StreamingSpeech>,
     /// Copies of those voices; start with the default.
     pub copies: voices::Copies,
@@ -123,6 +133,13 @@ impl Speech {
         Ok(Spoken { content_type: audio.content_type, body: relay.boxed(), units: cost, first_audio })
     }
 
+    /// Makes shutdown wait until what is returned is dropped.
+    pub fn outlive(&self, name: &'static str) -> impl Send + Sync + use<> {
+        let (alive, gone) = oneshot::channel::<()>();
+        self.settle.tasks.spawn(name, Box::pin(gone.map(|_| ())));
+        alive
+    }
+
     /// The logical model id; routing never sees `auto`.
     async fn resolve(&self, requested: &Value) -> Result<String, Error> {
         match requested.as_str() {
@@ -184,6 +201,3 @@ fn refused(why: &UnusableBody) -> Error {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -34,7 +34,10 @@ pub struct Voices {
 
 /// Answers of the streaming upstream by model, with their age.
 #[derive(Clone, Debug, Default)]
-pub struct Copies(Arc<Mutex<HashMap<String, (Duration, Vec<Value>)>>>);
+pub struct Copies(Arc<Mutex<HashMap<String, Copy>>>);
+
+/// When an answer came, and the voices it named.
+type Copy = (Duration, Vec<Value>);
 
 impl Speech {
     /// The voices of a one-shot model; `auto` when absent or empty. Asks nobody.
