@@ -100,12 +100,11 @@ fn greet(settings: &Settings, url: &str, first_token: Option<&str>) -> anyhow::R
         output::say("")?;
         output::say(&format!("  airi-server  {url}   (API description: {url}/docs)"))?;
         output::say(&format!("  data         {}", settings.data_dir.display()))?;
-        match first_token {
-            Some(token) => {
-                output::say(&format!("  admin token  {token}   ({FIRST_ADMIN}, {FIRST_FLUX} flux; shown once)"))?
-            }
-            None => output::say(&format!("  admin token  airi-server user token --email {FIRST_ADMIN}"))?,
-        }
+        let admin = first_token.map_or_else(
+            || format!("airi-server user token --email {FIRST_ADMIN}"),
+            |token| format!("{token}   ({FIRST_ADMIN}, {FIRST_FLUX} flux; shown once)"),
+        );
+        output::say(&format!("  admin token  {admin}"))?;
         if settings.llm.sandbox {
             output::say("")?;
             output::say("  Try a paid, streamed completion from the sandbox model:")?;

@@ -8,8 +8,8 @@ use super::characters::CharacterApi;
 use super::health::HealthApi;
 use super::ledger::LedgerApi;
 use super::llm::LlmApi;
-use super::tts::AudioApi;
 use super::providers::ProviderApi;
+use super::tts::AudioApi;
 
 /// What the operations are grouped by.
 #[derive(Tags)]
