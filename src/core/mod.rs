@@ -1,10 +1,11 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · accounts · ledger · limits · llm · admin · health.
+//! config · accounts · ledger · limits · llm · billing · admin · health.
 
 pub mod accounts;
 pub mod admin;
+pub mod billing;
 pub mod config;
 pub mod error;
 pub mod health;
@@ -31,6 +32,8 @@ pub struct App {
     pub limits: Arc<limits::Limits>,
     /// Chat completions.
     pub completions: Arc<llm::Completions>,
+    /// The shop.
+    pub billing: Arc<billing::Billing>,
     /// What operators may do.
     pub admin: Arc<admin::Admin>,
     /// Readiness.
@@ -50,6 +53,8 @@ pub struct Policies {
     pub routing: llm::RoutingPolicy,
     /// What operators may write.
     pub admin: admin::Policy,
+    /// What is sold and how.
+    pub billing: billing::Policy,
 }
 
 impl App {
@@ -93,6 +98,20 @@ impl App {
             },
             clock: clock.clone(),
         });
+        let billing = Arc::new(billing::Billing {
+            gateway: ports.payments,
+            signatures: ports.payment_signatures,
+            repo: ports.billing,
+            prices: ports.prices,
+            accounts: ports.accounts.clone(),
+            ledger: ledger.clone(),
+            config: config.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            journal: journal.clone(),
+            policy: policies.billing,
+            last_good: futures::lock::Mutex::new(None),
+        });
         let admin = Arc::new(admin::Admin {
             store: ports.config,
             vault,
@@ -102,6 +121,6 @@ impl App {
             policy: policies.admin,
         });
         let health = Arc::new(health::Health { probes: ports.probes });
-        Self { config, accounts, ledger, limits, completions, admin, health, journal, ids, clock }
+        Self { config, accounts, ledger, limits, completions, billing, admin, health, journal, ids, clock }
     }
 }

@@ -5,6 +5,9 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod billing;
+mod billing_mirrors;
+mod billing_money;
 pub mod config;
 pub mod fault;
 pub mod ledger;

@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod admin;
 pub mod audit;
+pub mod billing;
 pub mod chats;
 pub mod config;
 pub mod fact;
