@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use thiserror::Error;
 
 use crate::adapters::config_cache::CachedConfig;
@@ -17,16 +18,20 @@ use crate::adapters::llm::HttpUpstream;
 use crate::adapters::memory::session_cache::CachedSessions;
 use crate::adapters::runtime::{RandomIds, SystemClock, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
+use crate::adapters::stripe::signatures::StripeSignatures;
+use crate::adapters::stripe::{StripeGateway, StripeSettings};
 use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
 use crate::adapters::{postgres, sqlite};
 use crate::core::App;
 use crate::core::admin::Policy;
-use crate::core::llm::RoutingPolicy;
+use crate::core::billing;
+use crate::core::llm::{OnUnreadableKey, RoutingPolicy};
 use crate::core::model::admin::AddressPolicy;
 use crate::core::model::ids::InstanceId;
 use crate::core::model::secret::Secret;
 use crate::ports::accounts::{AccountRepo, SessionRepo};
 use crate::ports::audit::AuditLog;
+use crate::ports::billing::{BillingRepo, PaymentGateway, PaymentSignatures, PriceCache};
 use crate::ports::chats::Broadcaster;
 use crate::ports::config::ConfigStore;
 use crate::ports::journal::Journal;
@@ -70,13 +75,11 @@ pub struct World {
     telemetry: Option<Arc<Telemetry>>,
     tasks: Arc<TrackedTasks>,
     rows: Arc<RequestLogSink>,
-    database: Database,
+    close_database: Close,
 }
 
-enum Database {
-    Embedded(sqlite::Sqlite),
-    External(sqlx::PgPool),
-}
+/// Closes a database's connections.
+type Close = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What a database adapter set provides.
 struct Storage {
@@ -84,16 +87,18 @@ struct Storage {
     sessions: Arc<dyn SessionRepo>,
     ledger: Arc<dyn LedgerRepo>,
     meter: Arc<dyn UsageMeter>,
+    billing: Arc<dyn BillingRepo>,
     config: Arc<dyn ConfigStore>,
     audit: Arc<dyn AuditLog>,
     probe: Arc<dyn Probe>,
     insert_rows: InsertRows,
-    database: Database,
+    close_database: Close,
 }
 
 /// What a process shares with its siblings, or only with itself.
 struct Coordination {
     balances: Arc<dyn BalanceCache>,
+    prices: Arc<dyn PriceCache>,
     limits: Arc<dyn RateLimiter>,
     slots: Arc<dyn Slots>,
     broadcaster: Arc<dyn Broadcaster>,
@@ -135,8 +140,6 @@ impl World {
         };
         let secrets = secrets::of(settings)?;
         let store = coordination.config.unwrap_or(storage.config);
-        let mut probes = vec![("db", storage.probe)];
-        probes.extend(coordination.probe.map(|probe| ("redis", probe)));
         let upstream = Arc::new(HttpUpstream::new(&settings.llm.upstream)?);
         let ports = Ports {
             accounts: storage.accounts,
@@ -145,6 +148,10 @@ impl World {
             ledger: storage.ledger,
             balances: coordination.balances,
             meter: storage.meter,
+            payments: payments(settings)?,
+            payment_signatures: payment_signatures(settings),
+            billing: storage.billing,
+            prices: coordination.prices,
             config: Arc::new(CachedConfig::start(store, clock.clone(), journal.clone())),
             broadcaster: coordination.broadcaster,
             limits: coordination.limits,
@@ -153,13 +160,14 @@ impl World {
             vault: Arc::new(EnvelopeVault::new(&secrets.master_key, settings.llm.master_key_previous.as_ref())?),
             audit: storage.audit,
             journal,
-            probes,
+            storage: storage.probe,
+            probes: coordination.probe.map(|probe| ("redis", probe)).into_iter().collect(),
             clock,
             ids,
             tasks: tasks.clone() as Arc<dyn Tasks>,
         };
         let app = App::new(ports, policies(settings));
-        Ok(Self { app: Arc::new(app), telemetry: None, tasks, rows, database: storage.database })
+        Ok(Self { app: Arc::new(app), telemetry: None, tasks, rows, close_database: storage.close_database })
     }
 
     /// The metrics page, when telemetry is on.
@@ -174,10 +182,7 @@ impl World {
             tracing::error!(grace_ms = grace.as_millis(), "work was still running when the grace period ended");
         }
         drop(tokio::time::timeout(FLUSH_LIMIT, self.rows.flush()).await);
-        match self.database {
-            Database::Embedded(database) => database.close().await,
-            Database::External(pool) => drop(tokio::time::timeout(FLUSH_LIMIT, pool.close()).await),
-        }
+        drop(tokio::time::timeout(FLUSH_LIMIT, (self.close_database)()).await);
         if let Some(telemetry) = self.telemetry {
             telemetry.shutdown().await;
         }
@@ -189,13 +194,26 @@ const PASSWORDS_AT_ONCE: usize = 2;
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
 fn policies(settings: &Settings) -> crate::core::Policies {
+    let on_unreadable_key =
+        if settings.llm.skip_unreadable_keys { OnUnreadableKey::Skip } else { OnUnreadableKey::FailClosed };
     crate::core::Policies {
-        routing: RoutingPolicy { on_unreadable_key: settings.llm.on_unreadable_key, sandbox: settings.llm.sandbox },
+        routing: RoutingPolicy { on_unreadable_key, sandbox: settings.llm.sandbox },
         admin: Policy {
             addresses: AddressPolicy { allow_insecure: settings.llm.upstream.allow_insecure },
             sandbox: settings.llm.sandbox,
         },
+        billing: billing::Policy { livemode: settings.stripe.as_ref().and_then(StripeSettings::livemode) },
     }
+}
+
+fn payments(settings: &Settings) -> Result<Option<Arc<dyn PaymentGateway>>, Fault> {
+    let Some(stripe) = &settings.stripe else { return Ok(None) };
+    Ok(Some(Arc::new(StripeGateway::new(stripe)?)))
+}
+
+fn payment_signatures(settings: &Settings) -> Option<Arc<dyn PaymentSignatures>> {
+    let secrets = settings.stripe_webhook_secrets.clone();
+    (!secrets.is_empty()).then(|| Arc::new(StripeSignatures { secrets }) as Arc<dyn PaymentSignatures>)
 }
 
 /// A fresh master key, base64 of 32 random bytes.

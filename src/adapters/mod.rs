@@ -13,4 +13,5 @@ pub mod redis;
 pub mod runtime;
 pub mod sandbox;
 pub mod sqlite;
+pub mod stripe;
 pub mod telemetry;

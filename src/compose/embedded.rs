@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Coordination, Database, StartError, Storage};
+use super::{Coordination, StartError, Storage};
 use crate::adapters::memory::balance_cache::MemoryBalances;
 use crate::adapters::memory::broadcaster::MemoryBroadcaster;
 use crate::adapters::memory::limits::MemoryLimits;
+use crate::adapters::memory::price_cache::MemoryPrices;
 use crate::adapters::memory::slots::MemorySlots;
 use crate::adapters::sqlite::accounts::SqliteAccounts;
 use crate::adapters::sqlite::audit::SqliteAuditLog;
+use crate::adapters::sqlite::billing::SqliteBilling;
 use crate::adapters::sqlite::config::SqliteConfig;
 use crate::adapters::sqlite::ledger::SqliteLedger;
 use crate::adapters::sqlite::meter::SqliteMeter;
@@ -43,6 +45,7 @@ pub(super) fn of(db: Sqlite) -> Storage {
         sessions: Arc::new(SqliteSessions { db: db.clone() }),
         ledger: Arc::new(SqliteLedger::new(db.clone())),
         meter: Arc::new(SqliteMeter { db: db.clone() }),
+        billing: Arc::new(SqliteBilling { db: db.clone() }),
         config: Arc::new(SqliteConfig { db: db.clone(), listeners: sqlite::config::listeners() }),
         audit: Arc::new(SqliteAuditLog { db: db.clone() }),
         probe: Arc::new(SqliteProbe { db: db.clone() }),
@@ -50,13 +53,14 @@ pub(super) fn of(db: Sqlite) -> Storage {
             let log = log.clone();
             Box::pin(async move { log.insert(&rows).await })
         }),
-        database: Database::Embedded(db),
+        close_database: Box::new(move || Box::pin(async move { db.close().await })),
     }
 }
 
 pub(super) fn coordination(clock: &Arc<dyn Clock>) -> Coordination {
     Coordination {
         balances: Arc::new(MemoryBalances::new(clock.clone())),
+        prices: Arc::new(MemoryPrices::new(clock.clone())),
         limits: Arc::new(MemoryLimits::new(clock.clone())),
         slots: Arc::new(MemorySlots::new(clock.clone())),
         broadcaster: Arc::new(MemoryBroadcaster::new()),

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Coordination, Database, StartError, Storage};
+use super::{Coordination, StartError, Storage};
 use crate::adapters::fallback_limits::FallbackLimits;
 use crate::adapters::memory::broadcaster::MemoryBroadcaster;
 use crate::adapters::memory::limits::MemoryLimits;
 use crate::adapters::postgres::accounts::PgAccounts;
 use crate::adapters::postgres::audit::PgAuditLog;
+use crate::adapters::postgres::billing::PgBilling;
 use crate::adapters::postgres::config::PgConfig;
 use crate::adapters::postgres::ledger::PgLedger;
 use crate::adapters::postgres::meter::PgMeter;
@@ -19,6 +20,7 @@ use crate::adapters::redis::broadcaster::RedisBroadcaster;
 use crate::adapters::redis::bus::Bus;
 use crate::adapters::redis::config::RedisConfig;
 use crate::adapters::redis::limits::RedisLimits;
+use crate::adapters::redis::price_cache::RedisPrices;
 use crate::adapters::redis::slots::RedisSlots;
 use crate::adapters::redis::{Redis, RedisProbe, RedisSettings};
 use crate::core::model::ids::InstanceId;
@@ -39,6 +41,7 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
         sessions: Arc::new(PgSessions { pool: pool.clone() }),
         ledger: Arc::new(PgLedger::new(pool.clone())),
         meter: Arc::new(PgMeter { pool: pool.clone() }),
+        billing: Arc::new(PgBilling { pool: pool.clone() }),
         config: Arc::new(PgConfig { pool: pool.clone(), listeners: postgres::config::listeners() }),
         audit: Arc::new(PgAuditLog { pool: pool.clone() }),
         probe: Arc::new(PgProbe { pool: pool.clone() }),
@@ -46,7 +49,7 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
             let log = log.clone();
             Box::pin(async move { log.insert(&rows).await })
         }),
-        database: Database::External(pool),
+        close_database: Box::new(move || Box::pin(async move { pool.close().await })),
     })
 }
 
@@ -60,6 +63,7 @@ pub(super) async fn coordination(
     let bus = Bus::start(&redis, journal.clone())?;
     Ok(Coordination {
         balances: Arc::new(RedisBalances { redis: redis.clone() }),
+        prices: Arc::new(RedisPrices { redis: redis.clone() }),
         limits: Arc::new(FallbackLimits {
             first: Arc::new(RedisLimits { redis: redis.clone() }),
             second: Arc::new(MemoryLimits::new(clock.clone())),

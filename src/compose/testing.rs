@@ -30,7 +30,7 @@ pub const START: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
 /// A complete world on an in-memory database: `Ports { ledger: my_double, ..ports().await? }`.
 pub async fn ports() -> Result<Ports, Fault> {
-    let Storage { accounts, sessions, ledger, meter, config, audit, probe, .. } =
+    let Storage { accounts, sessions, ledger, meter, billing, config, audit, probe, .. } =
         embedded::of(sqlite::in_memory().await?);
     let clock: Arc<dyn Clock> = Arc::new(FrozenClock::at(START));
     let coordination = embedded::coordination(&clock);
@@ -44,6 +44,10 @@ pub async fn ports() -> Result<Ports, Fault> {
         ledger,
         balances: coordination.balances,
         meter,
+        payments: None,
+        payment_signatures: None,
+        billing,
+        prices: coordination.prices,
         config,
         broadcaster: coordination.broadcaster,
         limits: coordination.limits,
@@ -52,7 +56,8 @@ pub async fn ports() -> Result<Ports, Fault> {
         vault: Arc::new(vault),
         audit,
         journal: Arc::new(Silent),
-        probes: vec![("db", probe)],
+        storage: probe,
+        probes: Vec::new(),
         clock,
         ids: Arc::new(RandomIds::new()),
         tasks: Arc::new(TrackedTasks::default()),
@@ -67,5 +72,6 @@ pub fn policies() -> Policies {
             addresses: crate::core::model::admin::AddressPolicy { allow_insecure: true },
             sandbox: true,
         },
+        billing: crate::core::billing::Policy::default(),
     }
 }

@@ -4,9 +4,11 @@
 //! and preflights · failures and panics become answers · size of the head · size of the body · guarded prefixes ·
 //! the route.
 
-pub mod admin;
+mod admin;
 mod admin_documents;
+pub mod admin_views;
 pub mod auth;
+mod billing;
 mod docs;
 pub mod error;
 mod health;
@@ -95,6 +97,7 @@ pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken
         .data(doorkeeper)
         .data(readiness)
         .data(app)
+        .data(origins.clone())
         // Each layer is part of the type of the next; without a cut the compiler gives up on their futures.
         .boxed()
         .around(move |next, req| limit_body(next, req, limits))

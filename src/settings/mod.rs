@@ -17,8 +17,8 @@ use url::Url;
 use crate::adapters::llm::UpstreamSettings;
 use crate::adapters::postgres::PostgresSettings;
 use crate::adapters::redis::RedisSettings;
+use crate::adapters::stripe::{self, StripeSettings};
 use crate::adapters::telemetry::{LogFormat, TelemetrySettings};
-use crate::core::llm::OnUnreadableKey;
 use crate::core::model::secret::Secret;
 use crate::http::HttpSettings;
 use crate::http::middleware::cors::TrustedOrigins;
@@ -44,6 +44,10 @@ pub struct Settings {
     pub auth_secret: Option<Secret>,
     /// Upstream keys and routing.
     pub llm: LlmSettings,
+    /// The payment provider; absent while no secret key is set.
+    pub stripe: Option<StripeSettings>,
+    /// Sign the payment provider's messages; the second one while a rotation is under way.
+    pub stripe_webhook_secrets: Vec<Secret>,
     /// Logs, metrics, traces.
     pub telemetry: TelemetrySettings,
     /// Names this process among its siblings; drawn when absent.
@@ -57,8 +61,8 @@ pub struct LlmSettings {
     pub master_key: Option<Secret>,
     /// The key before it, while a rotation is under way.
     pub master_key_previous: Option<Secret>,
-    /// What an unreadable key means for its chain.
-    pub on_unreadable_key: OnUnreadableKey,
+    /// Whether a stored key that cannot be opened is skipped, loudly, instead of ending the call.
+    pub skip_unreadable_keys: bool,
     /// The client that talks to upstreams.
     pub upstream: UpstreamSettings,
     /// Whether the sandbox models exist.
@@ -87,6 +91,7 @@ impl Settings {
         let data_dir = read.get("data.dir", "AIRI_DATA_DIR", "a directory", filled).unwrap_or_else(|| "./data".into());
         let auth_secret = read.get("accounts.secret", "BETTER_AUTH_SECRET", "a secret text", filled).map(Secret::new);
         let llm = llm(read, postgres.is_none());
+        let (stripe, stripe_webhook_secrets) = stripe(read);
         let telemetry = telemetry(read);
         let instance_id = read.get("instance.id", "SERVER_INSTANCE_ID", "a name", filled);
         if postgres.is_some() {
@@ -108,6 +113,8 @@ impl Settings {
             data_dir: PathBuf::from(data_dir),
             auth_secret,
             llm,
+            stripe,
+            stripe_webhook_secrets,
             telemetry: TelemetrySettings { instance_id: instance_id.clone(), ..telemetry },
             instance_id,
         }
@@ -187,10 +194,10 @@ fn llm(read: &mut Reader, embedded: bool) -> LlmSettings {
     LlmSettings {
         master_key: read.get("llm.master_key", "LLM_ROUTER_MASTER_KEY", KEY, master_key),
         master_key_previous: read.get("llm.master_key_previous", "LLM_ROUTER_MASTER_KEY_PREVIOUS", KEY, master_key),
-        on_unreadable_key: read
+        skip_unreadable_keys: read
             .get("llm.decrypt_failure", "LLM_ROUTER_DECRYPT_FAILURE", "fail or skip", |text| match text {
-                "fail" => Some(OnUnreadableKey::FailClosed),
-                "skip" => Some(OnUnreadableKey::Skip),
+                "fail" => Some(false),
+                "skip" => Some(true),
                 _ => None,
             })
             .unwrap_or_default(),
@@ -207,6 +214,18 @@ fn llm(read: &mut Reader, embedded: bool) -> LlmSettings {
             })
             .unwrap_or(embedded),
     }
+}
+
+fn stripe(read: &mut Reader) -> (Option<StripeSettings>, Vec<Secret>) {
+    const SECRET: &str = "a secret text";
+    let secret_key = read.get("stripe.secret_key", "STRIPE_SECRET_KEY", SECRET, filled).map(Secret::new);
+    let base = read
+        .get("stripe.api_base", "STRIPE_API_BASE", "an http or https origin without a path", origin)
+        .unwrap_or_else(|| stripe::BASE.to_owned());
+    let current = read.get("stripe.webhook_secret", "STRIPE_WEBHOOK_SECRET", SECRET, filled);
+    let previous = read.get("stripe.webhook_secret_previous", "STRIPE_WEBHOOK_SECRET_PREVIOUS", SECRET, filled);
+    let secrets = current.into_iter().chain(previous).map(Secret::new).collect();
+    (secret_key.map(|secret_key| StripeSettings { secret_key, base }), secrets)
 }
 
 fn telemetry(read: &mut Reader) -> TelemetrySettings {

@@ -7,25 +7,30 @@ use std::time::{Duration, Instant};
 
 use airi_server::core::App;
 use airi_server::core::accounts::Accounts;
+use airi_server::core::billing::Billing;
 use airi_server::core::admin::{Admin, Policy, Trail};
 use airi_server::core::config::Config;
-use airi_server::core::health::Health;
+use airi_server::core::health::{Health, LastAnswer, Liveness};
 use airi_server::core::ledger::Ledger;
 use airi_server::core::limits::Limits;
 use airi_server::core::llm::{Completions, RoutingPolicy, Settle, UsageRefusals, Walk};
 use airi_server::core::model::accounts::{Account, Email, Session, SignedIn};
+use airi_server::core::model::billing::mirror::Saved;
+use airi_server::core::model::billing::{OpenedCheckout, Price};
+use airi_server::core::model::config::ConfigEntry;
 use airi_server::core::model::fact::Fact;
 use airi_server::core::model::ids::{EntryId, SessionId, UserId};
-use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, OpenOutcome};
+use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, Standing};
 use airi_server::core::model::limits::{Admission, Limit};
 use airi_server::core::model::page::{Page, Window};
 use airi_server::core::model::secret::Secret;
 use airi_server::http::{HttpSettings, routes};
+use airi_server::ports::billing::{PaymentError, PaymentGateway, PaymentSignatures};
 use airi_server::ports::journal::Journal;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
-    MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher,
+    MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher, MockProbe,
     MockSessionRepo, MockVault,
 };
 use airi_server::ports::probe::Probe;
@@ -66,6 +71,10 @@ pub(crate) struct World {
     /// What the one upstream answers.
     pub(crate) upstream: Script,
     pub(crate) facts: Facts,
+    /// The payment provider, when there is one.
+    pub(crate) payments: Option<Arc<dyn PaymentGateway>>,
+    /// Its hand.
+    pub(crate) payment_signatures: Option<Arc<dyn PaymentSignatures>>,
     /// The window and the `before` of the last listing.
     pub(crate) listed: Listed,
 }
@@ -82,6 +91,8 @@ impl Default for World {
             sandbox: true,
             upstream: whole(r#"{"id":"x",  "choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#),
             facts: Facts::default(),
+            payments: None,
+            payment_signatures: None,
             listed: Arc::default(),
         }
     }
@@ -148,6 +159,7 @@ impl World {
         let mut store = MockConfigStore::new();
         store.expect_find().returning(|_| Ok(None));
         let config = Arc::new(Config { store: Arc::new(store), journal: journal.clone() });
+        let shop = Arc::new(Config { store: Arc::new(on_sale()), journal: journal.clone() });
         let accounts = Accounts {
             accounts: Arc::new(MockAccountRepo::new()),
             sessions: Arc::new(sessions()),
@@ -181,6 +193,7 @@ impl World {
                 clock: clock.clone(),
                 ids: ids.clone(),
             },
+            storage: Liveness { probe: Arc::new(answering()), clock: clock.clone(), last: LastAnswer::default() },
             clock: clock.clone(),
         };
         let trail =
@@ -193,6 +206,20 @@ impl World {
             trail,
             policy: Policy::default(),
         };
+        let billing = Billing {
+            gateway: self.payments,
+            signatures: self.payment_signatures,
+            repo: Arc::new(no_purchases()),
+            prices: Arc::new(priced()),
+            accounts: Arc::new(MockAccountRepo::new()),
+            ledger: ledger.clone(),
+            config: shop,
+            clock: clock.clone(),
+            ids: ids.clone(),
+            journal: journal.clone(),
+            policy: airi_server::core::billing::Policy::default(),
+            last_good: futures::lock::Mutex::new(None),
+        };
         let limits = Limits { limiter: Arc::new(OneWindow::default()), journal: journal.clone() };
         Arc::new(App {
             config,
@@ -200,6 +227,7 @@ impl World {
             ledger,
             limits: Arc::new(limits),
             completions: Arc::new(completions),
+            billing: Arc::new(billing),
             admin: Arc::new(admin),
             health: Arc::new(Health { probes: self.probes }),
             journal,
@@ -346,7 +374,7 @@ fn sessions() -> MockSessionRepo {
 fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
     let mut repo = MockLedgerRepo::new();
     let balance = Balance { flux: Flux::new(balance).unwrap(), version: 1 };
-    repo.expect_open().returning(move |_, _| Ok(OpenOutcome::Found(balance)));
+    repo.expect_find().returning(move |_| Ok(Standing::Open(balance)));
     repo.expect_debit().returning(move |debit: &Debit| Ok(DebitOutcome::Charged { charged: debit.amount, balance }));
     repo.expect_capacity().returning(|_| Ok(Flux::ZERO));
     repo.expect_list().returning(move |_, window, before: Option<&EntryId>| {
@@ -354,6 +382,73 @@ fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
         Ok(Page::cut(entries.clone(), window.limit))
     });
     repo
+}
+
+/// A shop that sells one product.
+fn on_sale() -> MockConfigStore {
+    let mut store = MockConfigStore::new();
+    store.expect_find().returning(|name| {
+        let product = name == "STRIPE_FLUX_PRODUCT_ID";
+        Ok(product.then(|| Arc::new(ConfigEntry::new(r#""prod""#))))
+    });
+    store
+}
+
+fn price(id: &str, flux: Option<&str>) -> Price {
+    Price {
+        id: id.to_owned(),
+        unit_amount: Some(300),
+        currency: "usd".to_owned(),
+        product: "prod".to_owned(),
+        active: true,
+        metadata: flux.map(|flux| ("fluxAmount".to_owned(), flux.to_owned())).into_iter().collect(),
+        currency_options: [("usd".to_owned(), Some(300)), ("jpy".to_owned(), Some(450))].into_iter().collect(),
+        interval: None,
+    }
+}
+
+fn priced() -> MockPriceCache {
+    let mut cache = MockPriceCache::new();
+    cache.expect_find().returning(|_| Ok(Some(vec![price("p1", Some("500")), price("p2", None)])));
+    cache
+}
+
+fn no_purchases() -> MockBillingRepo {
+    let mut repo = MockBillingRepo::new();
+    repo.expect_customer_of_user().returning(|_| Ok(None));
+    repo.expect_orders().returning(|_, _| Ok(Vec::new()));
+    repo.expect_invoices().returning(|_, _| Ok(Vec::new()));
+    repo.expect_save_checkout().returning(|_, _, _| Ok(Saved::Written));
+    repo
+}
+
+/// A provider that opens one session, and knows no other price.
+pub(crate) fn provider() -> Arc<dyn PaymentGateway> {
+    let mut gateway = MockPaymentGateway::new();
+    gateway.expect_price().returning(|_| Err(PaymentError::Missing));
+    gateway.expect_open_checkout().returning(|order| {
+        if order.currency.as_deref() == Some("jpy") {
+            return Err(PaymentError::Failed(unavailable()));
+        }
+        Ok(OpenedCheckout {
+            id: "cs".to_owned(),
+            url: order.success_url.clone(),
+            mode: "payment".to_owned(),
+            status: None,
+            payment_status: None,
+            amount_total: None,
+            currency: None,
+            expires_at: None,
+        })
+    });
+    Arc::new(gateway)
+}
+
+/// Believes nobody.
+pub(crate) fn distrust() -> Arc<dyn PaymentSignatures> {
+    let mut signatures = MockPaymentSignatures::new();
+    signatures.expect_vouches().returning(|_, _, _| false);
+    Arc::new(signatures)
 }
 
 fn patient_log() -> MockAuditLog {
@@ -368,4 +463,10 @@ fn cold_cache() -> MockBalanceCache {
     cache.expect_offer().returning(|_, _| Ok(()));
     cache.expect_fill().returning(|_, _| Ok(()));
     cache
+}
+
+fn answering() -> MockProbe {
+    let mut probe = MockProbe::new();
+    probe.expect_check().returning(|| Ok(()));
+    probe
 }

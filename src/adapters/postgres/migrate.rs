@@ -328,10 +328,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_numbered_without_gaps_and_named_like_their_files() {
-        for (at, step) in OURS.iter().enumerate() {
-            assert_eq!(usize::try_from(step.version).unwrap(), at + 2);
-        }
+    fn steps_are_numbered_upward() {
+        assert!(OURS.is_sorted_by_key(|step| step.version) && OURS[0].version > REFERENCE.version);
     }
 
     #[test]

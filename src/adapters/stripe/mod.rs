@@ -13,11 +13,11 @@ use std::str::FromStr;
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use stripe_billing::billing_portal_session::CreateBillingPortalSession;
+use stripe_checkout::CheckoutSessionMode;
 use stripe_checkout::checkout_session::{
     CreateCheckoutSession, CreateCheckoutSessionCustomerCreation, CreateCheckoutSessionLineItems,
     CreateCheckoutSessionPaymentIntentData, CreateCheckoutSessionSubscriptionData,
 };
-use stripe_checkout::CheckoutSessionMode;
 use stripe_client_core::{IdempotencyKey, RequestBuilder, RequestStrategy, StripeMethod, StripeRequest};
 use stripe_product::price::{ListPrice, RetrievePrice};
 use stripe_types::Currency;
@@ -264,9 +264,7 @@ mod tests {
 
     #[test]
     fn a_key_tells_whether_money_is_real() {
-        let livemode = |key: &str| {
-            StripeSettings { secret_key: Secret::new(key), base: BASE.to_owned() }.livemode()
-        };
+        let livemode = |key: &str| StripeSettings { secret_key: Secret::new(key), base: BASE.to_owned() }.livemode();
         assert_eq!(livemode("sk_live_1"), Some(true));
         assert_eq!(livemode("rk_test_1"), Some(false));
         assert_eq!(livemode("secret"), None);

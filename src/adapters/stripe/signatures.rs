@@ -22,9 +22,8 @@ pub struct StripeSignatures {
 impl PaymentSignatures for StripeSignatures {
     fn vouches(&self, header: &str, body: &[u8], now: DateTime<Utc>) -> bool {
         let parts = || header.split(',').filter_map(|part| part.trim().split_once('='));
-        let Some((time, seconds)) = parts()
-            .find(|(name, _)| *name == "t")
-            .and_then(|(_, text)| Some((text, text.parse::<i64>().ok()?)))
+        let Some((time, seconds)) =
+            parts().find(|(name, _)| *name == "t").and_then(|(_, text)| Some((text, text.parse::<i64>().ok()?)))
         else {
             return false;
         };

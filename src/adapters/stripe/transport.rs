@@ -57,15 +57,15 @@ impl Transport {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(HeaderName::from_static("stripe-version"), HeaderValue::from_static(VERSION));
         if let Some(once) = once {
-            headers.insert(
-                HeaderName::from_static("idempotency-key"),
-                HeaderValue::from_str(once).map_err(unusable)?,
-            );
+            headers.insert(HeaderName::from_static("idempotency-key"), HeaderValue::from_str(once).map_err(unusable)?);
         }
         Ok(headers)
     }
 
-    async fn attempt(&self, request: reqwest::Request) -> Result<Result<Bytes, (SendError, Option<Duration>)>, SendError> {
+    async fn attempt(
+        &self,
+        request: reqwest::Request,
+    ) -> Result<Result<Bytes, (SendError, Option<Duration>)>, SendError> {
         let mut answer = self.client.execute(request).await.map_err(SendError::from)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let mut body = Vec::new();
