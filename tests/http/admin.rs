@@ -42,6 +42,7 @@ fn client(seen: &Seen) -> Client {
         ledger: base.ledger.clone(),
         limits: base.limits.clone(),
         completions: base.completions.clone(),
+        billing: base.billing.clone(),
         admin,
         health: base.health.clone(),
         journal: base.journal.clone(),

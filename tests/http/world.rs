@@ -30,8 +30,8 @@ use airi_server::ports::journal::Journal;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
-    MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher, MockProbe,
-    MockSessionRepo, MockVault,
+    MockAccountRepo, MockAuditLog, MockBalanceCache, MockBillingRepo, MockConfigStore, MockLedgerRepo,
+    MockPasswordHasher, MockPaymentGateway, MockPaymentSignatures, MockPriceCache, MockProbe, MockSessionRepo, MockVault,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
