@@ -14,3 +14,4 @@ pub mod runtime;
 pub mod sandbox;
 pub mod sqlite;
 pub mod telemetry;
+pub mod tokens;

@@ -55,6 +55,12 @@ const OURS: &[Step] = &[
         sql: include_str!("../../../migrations/postgres/0005_indexes.sql"),
         how: How::OneIndexAtATime,
     },
+    Step {
+        version: 12,
+        name: "token_families",
+        sql: include_str!("../../../migrations/postgres/0012_token_families.sql"),
+        how: How::Transaction,
+    },
 ];
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS airi_migration (

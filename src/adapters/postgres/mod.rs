@@ -5,8 +5,11 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod clients;
 pub mod config;
 pub mod fault;
+mod grant_rows;
+pub mod grants;
 pub mod ledger;
 pub mod ledger_batch;
 mod ledger_rows;
@@ -14,6 +17,7 @@ pub mod meter;
 pub mod migrate;
 pub mod request_log;
 pub mod sessions;
+pub mod signing_keys;
 
 use std::str::FromStr;
 use std::time::Duration;

@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod limits;
 pub mod llm;
 pub mod meter;
+pub mod oidc;
 pub mod page;
 pub mod posting;
 pub mod principal;
