@@ -15,9 +15,11 @@ use crate::adapters::crypto::{self, EnvelopeVault, ScryptPasswords};
 use crate::adapters::journal::{FanOut, InsertRows, RequestLogSink};
 use crate::adapters::llm::HttpUpstream;
 use crate::adapters::memory::session_cache::CachedSessions;
+use crate::adapters::memory::snapshots::MemorySnapshots;
 use crate::adapters::runtime::{RandomIds, SystemClock, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
 use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
+use crate::adapters::tokens::KeyRing;
 use crate::adapters::{postgres, sqlite};
 use crate::core::App;
 use crate::core::admin::Policy;
@@ -32,6 +34,7 @@ use crate::ports::config::ConfigStore;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo, UsageMeter};
 use crate::ports::limits::{RateLimiter, Slots};
+use crate::ports::oidc::{AccountSnapshots, ClientRepo, GrantRepo, SigningKeyRepo};
 use crate::ports::probe::Probe;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
 use crate::ports::{Fault, Ports};
@@ -82,6 +85,9 @@ enum Database {
 struct Storage {
     accounts: Arc<dyn AccountRepo>,
     sessions: Arc<dyn SessionRepo>,
+    clients: Arc<dyn ClientRepo>,
+    grants: Arc<dyn GrantRepo>,
+    signing_keys: Arc<dyn SigningKeyRepo>,
     ledger: Arc<dyn LedgerRepo>,
     meter: Arc<dyn UsageMeter>,
     config: Arc<dyn ConfigStore>,
@@ -97,6 +103,7 @@ struct Coordination {
     limits: Arc<dyn RateLimiter>,
     slots: Arc<dyn Slots>,
     broadcaster: Arc<dyn Broadcaster>,
+    people: Arc<dyn AccountSnapshots>,
     /// Where configuration entries live, when not in the database.
     config: Option<Arc<dyn ConfigStore>>,
     probe: Option<Arc<dyn Probe>>,
@@ -122,6 +129,7 @@ impl World {
         };
         let rows = RequestLogSink::new(storage.insert_rows, tasks.clone());
         let journal: Arc<dyn Journal> = Arc::new(FanOut { sinks: vec![told, rows.clone()] });
+        let people = Arc::new(MemorySnapshots::new(storage.accounts.clone(), clock.clone()));
         let coordination = match &settings.redis {
             Some(redis) => {
                 let instance = InstanceId::new(settings.instance_id.as_ref().map_or_else(
@@ -129,9 +137,9 @@ impl World {
                     // Two processes with one configured name would silence each other.
                     |name| format!("{name}-{}", ids.id()),
                 ));
-                external::coordination(redis, instance, &clock, &journal).await?
+                external::coordination(redis, instance, &clock, &journal, people).await?
             }
-            None => embedded::coordination(&clock),
+            None => embedded::coordination(&clock, people),
         };
         let secrets = secrets::of(settings)?;
         let store = coordination.config.unwrap_or(storage.config);
@@ -142,6 +150,10 @@ impl World {
             accounts: storage.accounts,
             sessions: Arc::new(CachedSessions::new(storage.sessions, clock.clone())),
             passwords: Arc::new(ScryptPasswords::new(PASSWORDS_AT_ONCE)),
+            clients: storage.clients,
+            grants: storage.grants,
+            tokens: Arc::new(KeyRing::new(storage.signing_keys, clock.clone(), ids.clone(), secrets.auth_secret)),
+            people: coordination.people,
             ledger: storage.ledger,
             balances: coordination.balances,
             meter: storage.meter,
@@ -194,6 +206,10 @@ fn policies(settings: &Settings) -> crate::core::Policies {
         admin: Policy {
             addresses: AddressPolicy { allow_insecure: settings.llm.upstream.allow_insecure },
             sandbox: settings.llm.sandbox,
+        },
+        origin: settings.http.api_server_url.clone(),
+        oidc: crate::core::oidc::Policy {
+            refresh_grace: chrono::Duration::seconds(i64::from(settings.refresh_grace_seconds)),
         },
     }
 }

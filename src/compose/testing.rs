@@ -8,14 +8,16 @@ use super::{Storage, embedded};
 use crate::adapters::crypto::{EnvelopeVault, ScryptPasswords, generate_master_key};
 use crate::adapters::frozen::FrozenClock;
 use crate::adapters::llm::{HttpUpstream, UpstreamSettings};
+use crate::adapters::memory::snapshots::MemorySnapshots;
 use crate::adapters::runtime::{RandomIds, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
 use crate::adapters::sqlite;
+use crate::adapters::tokens::KeyRing;
 use crate::core::Policies;
 use crate::core::llm::RoutingPolicy;
 use crate::core::model::fact::Fact;
 use crate::ports::journal::Journal;
-use crate::ports::runtime::Clock;
+use crate::ports::runtime::{Clock, IdSource};
 use crate::ports::{Fault, Ports};
 
 /// Swallows facts.
@@ -30,10 +32,12 @@ pub const START: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
 /// A complete world on an in-memory database: `Ports { ledger: my_double, ..ports().await? }`.
 pub async fn ports() -> Result<Ports, Fault> {
-    let Storage { accounts, sessions, ledger, meter, config, audit, probe, .. } =
+    let Storage { accounts, sessions, clients, grants, signing_keys, ledger, meter, config, audit, probe, .. } =
         embedded::of(sqlite::in_memory().await?);
     let clock: Arc<dyn Clock> = Arc::new(FrozenClock::at(START));
-    let coordination = embedded::coordination(&clock);
+    let people = Arc::new(MemorySnapshots::new(accounts.clone(), clock.clone()));
+    let coordination = embedded::coordination(&clock, people);
+    let ids: Arc<dyn IdSource> = Arc::new(RandomIds::new());
     let vault = EnvelopeVault::new(&generate_master_key(), None)
         .map_err(|error| Fault::new(crate::ports::FaultKind::Corrupt, "testing.vault", error))?;
     let insecure = UpstreamSettings { allow_insecure: true, ..UpstreamSettings::default() };
@@ -41,6 +45,10 @@ pub async fn ports() -> Result<Ports, Fault> {
         accounts,
         sessions,
         passwords: Arc::new(ScryptPasswords::new(1)),
+        clients,
+        grants,
+        tokens: Arc::new(KeyRing::new(signing_keys, clock.clone(), ids.clone(), generate_master_key())),
+        people: coordination.people,
         ledger,
         balances: coordination.balances,
         meter,
@@ -54,7 +62,7 @@ pub async fn ports() -> Result<Ports, Fault> {
         journal: Arc::new(Silent),
         probes: vec![("db", probe)],
         clock,
-        ids: Arc::new(RandomIds::new()),
+        ids,
         tasks: Arc::new(TrackedTasks::default()),
     })
 }
@@ -67,5 +75,7 @@ pub fn policies() -> Policies {
             addresses: crate::core::model::admin::AddressPolicy { allow_insecure: true },
             sandbox: true,
         },
+        origin: "http://localhost:3000".to_owned(),
+        oidc: crate::core::oidc::Policy::default(),
     }
 }

@@ -1,7 +1,7 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · accounts · ledger · limits · llm · admin · health.
+//! config · accounts · ledger · limits · llm · admin · health · oidc.
 
 pub mod accounts;
 pub mod admin;
@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod limits;
 pub mod llm;
 pub mod model;
+pub mod oidc;
 
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ pub struct App {
     pub admin: Arc<admin::Admin>,
     /// Readiness.
     pub health: Arc<health::Health>,
+    /// Tokens for programs.
+    pub oidc: Arc<oidc::Oidc>,
     /// Where the doors record facts.
     pub journal: Arc<dyn Journal>,
     /// Ids of requests.
@@ -44,12 +47,16 @@ pub struct App {
 }
 
 /// What the settings decide for the use-cases.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policies {
     /// How completions are routed.
     pub routing: llm::RoutingPolicy,
     /// What operators may write.
     pub admin: admin::Policy,
+    /// Our public origin, without a trailing slash: mailed links begin with it.
+    pub origin: String,
+    /// How refresh tokens are judged.
+    pub oidc: oidc::Policy,
 }
 
 impl App {
@@ -64,6 +71,18 @@ impl App {
             clock: clock.clone(),
             ids: ids.clone(),
             journal: journal.clone(),
+        });
+        let oidc = Arc::new(oidc::Oidc {
+            clients: ports.clients,
+            grants: ports.grants,
+            tokens: ports.tokens,
+            accounts: ports.accounts.clone(),
+            people: ports.people,
+            sessions: accounts.sessions.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            issuer: model::oidc::Issuer::new(policies.origin),
+            policy: policies.oidc,
         });
         let ledger = Arc::new(ledger::Ledger {
             repo: ports.ledger,
@@ -102,6 +121,6 @@ impl App {
             policy: policies.admin,
         });
         let health = Arc::new(health::Health { probes: ports.probes });
-        Self { config, accounts, ledger, limits, completions, admin, health, journal, ids, clock }
+        Self { config, accounts, ledger, limits, completions, admin, health, oidc, journal, ids, clock }
     }
 }

@@ -18,6 +18,7 @@ use crate::core::accounts::Accounts;
 use crate::core::error::{Code, Error};
 use crate::core::model::ids::UserId;
 use crate::core::model::principal::{Administrator, Administrators, NotAdministrator, Principal};
+use crate::core::oidc::Oidc;
 
 /// A caller whose session is good. Operations that take it are documented as needing a bearer token.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct AdminAuth(pub Administrator);
 pub struct Doorkeeper {
     /// Knows sessions.
     pub accounts: Arc<Accounts>,
+    /// Knows signed access tokens.
+    pub oidc: Arc<Oidc>,
     /// The addresses that may administer.
     pub administrators: Arc<Administrators>,
 }
@@ -56,8 +59,8 @@ const ADMIN_PREFIX: &str = "/api/admin";
 /// Name of the security scheme in the API description.
 const SCHEME: &str = "bearer";
 
-/// Longest token that is worth a look into the database, bytes.
-const LONGEST_TOKEN: usize = 512;
+/// Longest token that is worth a look, bytes; signed ones carry claims and a signature.
+const LONGEST_TOKEN: usize = 4_096;
 
 /// Refuses strangers on guarded prefixes before routing, and resolves the session once for the whole request.
 ///
@@ -111,8 +114,14 @@ async fn who(req: &Request) -> Result<Principal, Error> {
     if let Some(principal) = req.extensions().get::<Principal>() {
         return Ok(principal.clone());
     }
-    let Some(token) = bearer(req.headers()) else { return Err(Error::new(Code::Unauthorized)) };
-    doorkeeper(req)?.accounts.resolve(token).await?.ok_or_else(|| Error::new(Code::Unauthorized))
+    caller(req).await?.ok_or_else(|| Error::new(Code::Unauthorized))
+}
+
+/// The caller where strangers are welcome, too.
+pub(super) async fn caller(req: &Request) -> Result<Option<Principal>, Error> {
+    let Some(token) = bearer(req.headers()) else { return Ok(None) };
+    let doorkeeper = doorkeeper(req)?;
+    if Oidc::is_for_us(token) { doorkeeper.oidc.resolve(token).await } else { doorkeeper.accounts.resolve(token).await }
 }
 
 fn judge(req: &Request, principal: &Principal) -> Result<Administrator, Error> {
@@ -129,7 +138,7 @@ fn doorkeeper(req: &Request) -> Result<&Doorkeeper, Error> {
 }
 
 /// The token of an `Authorization: Bearer` header; the scheme is compared without case (RFC 9110 §11.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
     let token = token.trim();
     let usable = !token.is_empty() && token.len() <= LONGEST_TOKEN;
@@ -189,7 +198,7 @@ fn describe(registry: &mut Registry) {
         SCHEME,
         MetaSecurityScheme {
             ty: "http",
-            description: Some("A session token. Administration also needs a verified address on the admin list."),
+            description: Some("A session token or an access token for this server. Administration also needs a verified address on the admin list."),
             name: None,
             key_in: None,
             scheme: Some("bearer"),
@@ -218,7 +227,7 @@ mod tests {
         for header in ["abc", "Bearer", "Bearer ", "Basic abc", "Bearerabc"] {
             assert_eq!(token(header), None, "{header}");
         }
-        assert_eq!(token(&format!("Bearer {}", "a".repeat(513))), None);
+        assert_eq!(token(&format!("Bearer {}", "a".repeat(4_097))), None);
         assert_eq!(bearer(&HeaderMap::new()), None);
     }
 

@@ -13,6 +13,7 @@ mod health;
 mod ledger;
 mod llm;
 pub mod middleware;
+mod oidc;
 mod openai;
 pub mod payload;
 mod serve;
@@ -81,6 +82,7 @@ impl Default for HttpSettings {
 pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken) -> BoxEndpoint<'static, Response> {
     let doorkeeper = Doorkeeper {
         accounts: app.accounts.clone(),
+        oidc: app.oidc.clone(),
         administrators: Arc::new(Administrators::parse(&settings.admin_emails)),
     };
     let readiness = Arc::new(Readiness::new(app.clone(), leaving));
@@ -90,10 +92,11 @@ pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken
     let limits = BodyLimits { usual: settings.body_limit_bytes, chat: settings.chat_body_limit_bytes };
     let https = settings.api_server_url.starts_with("https://");
 
-    docs::mount(Route::new().nest("/", spec::service()))
+    oidc::mount(docs::mount(Route::new().nest("/", spec::service())))
         .around(guard)
         .data(doorkeeper)
         .data(readiness)
+        .data(oidc::Origins::of(settings))
         .data(app)
         // Each layer is part of the type of the next; without a cut the compiler gives up on their futures.
         .boxed()

@@ -39,6 +39,14 @@ pub struct Ports {
     pub sessions: Arc<dyn accounts::SessionRepo>,
     /// Password hashing.
     pub passwords: Arc<dyn oidc::PasswordHasher>,
+    /// OAuth clients.
+    pub clients: Arc<dyn oidc::ClientRepo>,
+    /// Codes and tokens.
+    pub grants: Arc<dyn oidc::GrantRepo>,
+    /// Signatures of tokens.
+    pub tokens: Arc<dyn oidc::TokenSigner>,
+    /// Copies of people.
+    pub people: Arc<dyn oidc::AccountSnapshots>,
     /// Balances and entries.
     pub ledger: Arc<dyn ledger::LedgerRepo>,
     /// Copies of balances.
@@ -82,7 +90,9 @@ pub mod mocks {
     pub use super::ledger::{MockBalanceCache, MockLedgerRepo, MockUsageMeter};
     pub use super::limits::{MockRateLimiter, MockSlots};
     pub use super::llm::MockLlmUpstream;
-    pub use super::oidc::MockPasswordHasher;
+    pub use super::oidc::{
+        MockAccountSnapshots, MockClientRepo, MockGrantRepo, MockPasswordHasher, MockSigningKeyRepo, MockTokenSigner,
+    };
     pub use super::probe::MockProbe;
     pub use super::runtime::{MockClock, MockIdSource, MockTasks};
     pub use super::tts::MockTtsEngine;

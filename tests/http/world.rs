@@ -18,15 +18,17 @@ use airi_server::core::model::fact::Fact;
 use airi_server::core::model::ids::{EntryId, SessionId, UserId};
 use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, OpenOutcome};
 use airi_server::core::model::limits::{Admission, Limit};
+use airi_server::core::model::oidc::Issuer;
 use airi_server::core::model::page::{Page, Window};
 use airi_server::core::model::secret::Secret;
+use airi_server::core::oidc::Oidc;
 use airi_server::http::{HttpSettings, routes};
 use airi_server::ports::journal::Journal;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
-    MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher,
-    MockSessionRepo, MockVault,
+    MockAccountRepo, MockAccountSnapshots, MockAuditLog, MockBalanceCache, MockClientRepo, MockConfigStore,
+    MockGrantRepo, MockLedgerRepo, MockPasswordHasher, MockSessionRepo, MockTokenSigner, MockVault,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
@@ -193,6 +195,20 @@ impl World {
             trail,
             policy: Policy::default(),
         };
+        let mut tokens = MockTokenSigner::new();
+        tokens.expect_verify().returning(|_, _| Ok(None));
+        let oidc = Oidc {
+            clients: Arc::new(MockClientRepo::new()),
+            grants: Arc::new(MockGrantRepo::new()),
+            tokens: Arc::new(tokens),
+            accounts: Arc::new(MockAccountRepo::new()),
+            people: Arc::new(MockAccountSnapshots::new()),
+            sessions: accounts.sessions.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            issuer: Issuer::new("http://localhost:3000"),
+            policy: airi_server::core::oidc::Policy::default(),
+        };
         let limits = Limits { limiter: Arc::new(OneWindow::default()), journal: journal.clone() };
         Arc::new(App {
             config,
@@ -202,6 +218,7 @@ impl World {
             completions: Arc::new(completions),
             admin: Arc::new(admin),
             health: Arc::new(Health { probes: self.probes }),
+            oidc: Arc::new(oidc),
             journal,
             ids,
             clock,
