@@ -44,6 +44,7 @@ fn client(seen: &Seen) -> Client {
         completions: base.completions.clone(),
         admin,
         health: base.health.clone(),
+        oidc: base.oidc.clone(),
         journal: base.journal.clone(),
         ids: base.ids.clone(),
         clock: base.clock.clone(),

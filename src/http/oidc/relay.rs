@@ -161,9 +161,9 @@ mod tests {
     fn what_was_sent_cannot_end_the_element_it_stands_in() {
         let relayed = Relayed::read("code=abc&state=19721:%3C/script%3E%3Cscript%3E%22'").unwrap();
         let (body, context) = leaving(&relayed.target().unwrap(), &relayed.context());
-        let page = html(&body, &inert(&context));
-        assert_eq!(page.matches("<script").count(), 1);
-        assert!(page.contains("\\u003c/script\\u003e"));
+        let written = html(&body, &inert(&context));
+        assert_eq!(written.matches("<script").count(), 1);
+        assert!(written.contains("\\u003c/script\\u003e"));
         assert_eq!(serde_json::from_str::<Value>(&inert(&context)).unwrap(), context);
     }
 }
