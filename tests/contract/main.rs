@@ -31,6 +31,7 @@ mod request_log;
 mod sessions;
 mod signing_keys;
 mod slots;
+mod token_signer;
 mod snapshots;
 mod vault;
 mod world;
