@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Coordination, StartError, Storage};
 use crate::adapters::memory::balance_cache::MemoryBalances;
@@ -61,9 +62,12 @@ pub(super) fn of(db: Sqlite) -> Storage {
     }
 }
 
+/// A command beside the server, `flux grant` say, cannot tell it: what it wrote is seen after this long.
+const BALANCE_COPY: Duration = Duration::from_secs(1);
+
 pub(super) fn coordination(clock: &Arc<dyn Clock>, people: Arc<MemorySnapshots>) -> Coordination {
     Coordination {
-        balances: Arc::new(MemoryBalances::new(clock.clone())),
+        balances: Arc::new(MemoryBalances::lasting(clock.clone(), BALANCE_COPY)),
         limits: Arc::new(MemoryLimits::new(clock.clone())),
         slots: Arc::new(MemorySlots::new(clock.clone())),
         broadcaster: Arc::new(MemoryBroadcaster::new()),

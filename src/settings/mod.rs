@@ -90,7 +90,8 @@ impl Settings {
         let refresh_grace_seconds = read
             .get("accounts.refresh_grace_seconds", "REFRESH_TOKEN_GRACE_SECONDS", "a whole number of seconds", parsed)
             .unwrap_or(30);
-        let llm = llm(read, postgres.is_none());
+        let embedded = postgres.is_none();
+        let llm = llm(read, embedded);
         let telemetry = telemetry(read);
         let instance_id = read.get("instance.id", "SERVER_INSTANCE_ID", "a name", filled);
         if postgres.is_some() {
@@ -113,7 +114,11 @@ impl Settings {
             auth_secret,
             refresh_grace_seconds,
             llm,
-            telemetry: TelemetrySettings { instance_id: instance_id.clone(), ..telemetry },
+            telemetry: TelemetrySettings {
+                // One process owns a data directory, so its series join over restarts without a name.
+                instance_id: instance_id.clone().or_else(|| embedded.then(|| "embedded".to_owned())),
+                ..telemetry
+            },
             instance_id,
         }
     }

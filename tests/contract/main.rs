@@ -31,7 +31,7 @@ mod request_log;
 mod sessions;
 mod signing_keys;
 mod slots;
-mod token_signer;
 mod snapshots;
+mod token_signer;
 mod vault;
 mod world;
