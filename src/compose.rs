@@ -2,6 +2,7 @@
 
 mod embedded;
 mod external;
+mod post;
 mod secrets;
 
 use std::path::Path;
@@ -14,9 +15,11 @@ use crate::adapters::config_cache::CachedConfig;
 use crate::adapters::crypto::{self, EnvelopeVault, ScryptPasswords};
 use crate::adapters::journal::{FanOut, InsertRows, RequestLogSink};
 use crate::adapters::llm::HttpUpstream;
+use crate::adapters::mail::ToldMailer;
 use crate::adapters::memory::session_cache::CachedSessions;
 use crate::adapters::runtime::{RandomIds, SystemClock, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
+use crate::adapters::signatures::HmacSignatures;
 use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
 use crate::adapters::{postgres, sqlite};
 use crate::core::App;
@@ -29,11 +32,13 @@ use crate::ports::accounts::{AccountRepo, SessionRepo};
 use crate::ports::audit::AuditLog;
 use crate::ports::chats::Broadcaster;
 use crate::ports::config::ConfigStore;
+use crate::ports::erasure::ErasureRepo;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo, UsageMeter};
 use crate::ports::limits::{RateLimiter, Slots};
 use crate::ports::probe::Probe;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
+use crate::ports::verification::VerificationRepo;
 use crate::ports::{Fault, Ports};
 use crate::settings::Settings;
 
@@ -58,6 +63,9 @@ pub enum StartError {
     /// The master keys cannot be used.
     #[error("LLM_ROUTER_MASTER_KEY: {0}")]
     MasterKey(#[from] crypto::InvalidMasterKey),
+    /// Letters cannot be sent as configured.
+    #[error("SMTP_URL: {0}")]
+    Mail(#[from] crate::adapters::mail::UnusableSmtp),
     /// Telemetry cannot be set up.
     #[error(transparent)]
     Telemetry(#[from] InvalidTelemetry),
@@ -82,6 +90,8 @@ enum Database {
 struct Storage {
     accounts: Arc<dyn AccountRepo>,
     sessions: Arc<dyn SessionRepo>,
+    verifications: Arc<dyn VerificationRepo>,
+    erasures: Arc<dyn ErasureRepo>,
     ledger: Arc<dyn LedgerRepo>,
     meter: Arc<dyn UsageMeter>,
     config: Arc<dyn ConfigStore>,
@@ -134,6 +144,7 @@ impl World {
             None => embedded::coordination(&clock),
         };
         let secrets = secrets::of(settings)?;
+        let post = post::of(settings)?;
         let store = coordination.config.unwrap_or(storage.config);
         let mut probes = vec![("db", storage.probe)];
         probes.extend(coordination.probe.map(|probe| ("redis", probe)));
@@ -142,6 +153,11 @@ impl World {
             accounts: storage.accounts,
             sessions: Arc::new(CachedSessions::new(storage.sessions, clock.clone())),
             passwords: Arc::new(ScryptPasswords::new(PASSWORDS_AT_ONCE)),
+            verifications: storage.verifications,
+            signatures: Arc::new(HmacSignatures::new(secrets.auth_secret)),
+            mailer: Arc::new(ToldMailer { inner: post.mailer, clock: clock.clone(), journal: journal.clone() }),
+            outbox: post.outbox,
+            erasures: storage.erasures,
             ledger: storage.ledger,
             balances: coordination.balances,
             meter: storage.meter,
@@ -195,6 +211,7 @@ fn policies(settings: &Settings) -> crate::core::Policies {
             addresses: AddressPolicy { allow_insecure: settings.llm.upstream.allow_insecure },
             sandbox: settings.llm.sandbox,
         },
+        origin: settings.http.api_server_url.clone(),
     }
 }
 

@@ -10,6 +10,7 @@ mod doors;
 mod flux;
 mod headers;
 mod health;
+mod identity;
 mod lines;
 mod stopping;
 mod world;

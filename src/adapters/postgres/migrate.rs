@@ -55,6 +55,12 @@ const OURS: &[Step] = &[
         sql: include_str!("../../../migrations/postgres/0005_indexes.sql"),
         how: How::OneIndexAtATime,
     },
+    Step {
+        version: 10,
+        name: "identity",
+        sql: include_str!("../../../migrations/postgres/0010_identity.sql"),
+        how: How::Transaction,
+    },
 ];
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS airi_migration (

@@ -6,14 +6,18 @@
 pub mod accounts;
 pub mod audit;
 pub mod config;
+pub mod erasure;
 pub mod fault;
 pub mod ledger;
 pub mod ledger_batch;
 mod ledger_rows;
 pub mod meter;
 pub mod migrate;
+mod passwords;
 pub mod request_log;
+mod session_ends;
 pub mod sessions;
+pub mod verification;
 
 use std::str::FromStr;
 use std::time::Duration;
