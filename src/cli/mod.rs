@@ -127,8 +127,9 @@ async fn open(settings: &Settings) -> anyhow::Result<World> {
     if settings.telemetry.rust_log.is_none() && settings.telemetry.log_level == "info" {
         "warn".clone_into(&mut settings.telemetry.log_level);
     }
-    // A command reports to its terminal, not to a collector.
+    // A command reports to its terminal, not to a collector, and has no series to join.
     settings.telemetry.otlp_endpoint = None;
+    settings.telemetry.instance_id = Some("command".to_owned());
     Ok(World::open(&settings, Hold::Visit, LogOutput::Stderr).await?)
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Coordination, Database, StartError, Storage};
+use super::{Coordination, StartError, Storage};
 use crate::adapters::memory::balance_cache::MemoryBalances;
 use crate::adapters::memory::broadcaster::MemoryBroadcaster;
 use crate::adapters::memory::limits::MemoryLimits;
@@ -54,13 +55,16 @@ pub(super) fn of(db: Sqlite) -> Storage {
             let log = log.clone();
             Box::pin(async move { log.insert(&rows).await })
         }),
-        database: Database::Embedded(db),
+        close_database: Box::new(move || Box::pin(async move { db.close().await })),
     }
 }
 
+/// A command beside the server, `flux grant` say, cannot tell it: what it wrote is seen after this long.
+const BALANCE_COPY: Duration = Duration::from_secs(1);
+
 pub(super) fn coordination(clock: &Arc<dyn Clock>) -> Coordination {
     Coordination {
-        balances: Arc::new(MemoryBalances::new(clock.clone())),
+        balances: Arc::new(MemoryBalances::lasting(clock.clone(), BALANCE_COPY)),
         limits: Arc::new(MemoryLimits::new(clock.clone())),
         slots: Arc::new(MemorySlots::new(clock.clone())),
         broadcaster: Arc::new(MemoryBroadcaster::new()),

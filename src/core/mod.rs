@@ -1,7 +1,7 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · limits · accounts · ledger · llm · admin · deletion · health.
+//! config · limits · accounts · health · ledger · llm · admin · deletion.
 
 pub mod accounts;
 pub mod admin;
@@ -122,6 +122,11 @@ impl App {
                 clock: clock.clone(),
                 ids: ids.clone(),
             },
+            storage: health::Liveness {
+                probe: ports.storage.clone(),
+                clock: clock.clone(),
+                last: health::LastAnswer::default(),
+            },
             clock: clock.clone(),
         });
         let admin = Arc::new(admin::Admin {
@@ -132,7 +137,9 @@ impl App {
             trail: admin::Trail { log: ports.audit, journal: journal.clone(), clock: clock.clone(), ids: ids.clone() },
             policy: policies.admin,
         });
-        let health = Arc::new(health::Health { probes: ports.probes });
+        let mut probes = vec![("db", ports.storage)];
+        probes.extend(ports.probes);
+        let health = Arc::new(health::Health { probes });
         Self {
             config,
             accounts,

@@ -5,8 +5,9 @@
 //! the route.
 
 pub mod accounts;
-pub mod admin;
+mod admin;
 mod admin_documents;
+pub mod admin_views;
 pub mod auth;
 mod docs;
 pub mod error;

@@ -19,7 +19,6 @@ use crate::adapters::mail::{MailSettings, Sender};
 use crate::adapters::postgres::PostgresSettings;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::telemetry::{LogFormat, TelemetrySettings};
-use crate::core::llm::OnUnreadableKey;
 use crate::core::model::secret::Secret;
 use crate::http::HttpSettings;
 use crate::http::middleware::cors::TrustedOrigins;
@@ -60,8 +59,8 @@ pub struct LlmSettings {
     pub master_key: Option<Secret>,
     /// The key before it, while a rotation is under way.
     pub master_key_previous: Option<Secret>,
-    /// What an unreadable key means for its chain.
-    pub on_unreadable_key: OnUnreadableKey,
+    /// Whether a stored key that cannot be opened is skipped, loudly, instead of ending the call.
+    pub skip_unreadable_keys: bool,
     /// The client that talks to upstreams.
     pub upstream: UpstreamSettings,
     /// Whether the sandbox models exist.
@@ -89,7 +88,8 @@ impl Settings {
         let redis = redis(read);
         let data_dir = read.get("data.dir", "AIRI_DATA_DIR", "a directory", filled).unwrap_or_else(|| "./data".into());
         let auth_secret = read.get("accounts.secret", "BETTER_AUTH_SECRET", "a secret text", filled).map(Secret::new);
-        let llm = llm(read, postgres.is_none());
+        let embedded = postgres.is_none();
+        let llm = llm(read, embedded);
         let mail = mail(read);
         let telemetry = telemetry(read);
         let instance_id = read.get("instance.id", "SERVER_INSTANCE_ID", "a name", filled);
@@ -113,7 +113,11 @@ impl Settings {
             auth_secret,
             llm,
             mail,
-            telemetry: TelemetrySettings { instance_id: instance_id.clone(), ..telemetry },
+            telemetry: TelemetrySettings {
+                // One process owns a data directory, so its series join over restarts without a name.
+                instance_id: instance_id.clone().or_else(|| embedded.then(|| "embedded".to_owned())),
+                ..telemetry
+            },
             instance_id,
         }
     }
@@ -192,10 +196,10 @@ fn llm(read: &mut Reader, embedded: bool) -> LlmSettings {
     LlmSettings {
         master_key: read.get("llm.master_key", "LLM_ROUTER_MASTER_KEY", KEY, master_key),
         master_key_previous: read.get("llm.master_key_previous", "LLM_ROUTER_MASTER_KEY_PREVIOUS", KEY, master_key),
-        on_unreadable_key: read
+        skip_unreadable_keys: read
             .get("llm.decrypt_failure", "LLM_ROUTER_DECRYPT_FAILURE", "fail or skip", |text| match text {
-                "fail" => Some(OnUnreadableKey::FailClosed),
-                "skip" => Some(OnUnreadableKey::Skip),
+                "fail" => Some(false),
+                "skip" => Some(true),
                 _ => None,
             })
             .unwrap_or_default(),

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::caller::{Caller, client, question};
 use crate::server::{Mode, Server};
-use crate::services::eventually;
+use crate::stores::eventually;
 use crate::upstream::{Reply, ScriptedUpstream};
 
 const GRANT: i64 = 10_000;
@@ -85,9 +85,14 @@ async fn without_postgres_callers_are_asked_to_come_back_and_can() {
     let ready = async || client().get(format!("{}/readyz", caller.url)).send().await.unwrap().status().as_u16();
     let alive = async || client().get(format!("{}/livez", caller.url)).send().await.unwrap().status().as_u16();
     assert_eq!((alive().await, ready().await), (200, 200));
-    let asked = upstream.seen().len();
 
     server.cable.as_mut().unwrap().cut().await;
+    // The last sign of life is believed for a second.
+    eventually("the outage to be noticed", async || {
+        (caller.complete(&question(false)).await.status == 503).then_some(())
+    })
+    .await;
+    let asked = upstream.seen().len();
     for stream in [false, true] {
         let answer = caller.complete(&question(stream)).await;
         assert_eq!((answer.status, &answer.body["error"]), (503, &json!("SERVICE_UNAVAILABLE")), "{answer:?}");

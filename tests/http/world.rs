@@ -10,14 +10,14 @@ use airi_server::core::accounts::{Accounts, Letters, Process, SignIn};
 use airi_server::core::admin::{Admin, Policy, Trail};
 use airi_server::core::config::Config;
 use airi_server::core::deletion::Deletion;
-use airi_server::core::health::Health;
+use airi_server::core::health::{Health, LastAnswer, Liveness};
 use airi_server::core::ledger::Ledger;
 use airi_server::core::limits::Limits;
 use airi_server::core::llm::{Completions, RoutingPolicy, Settle, UsageRefusals, Walk};
 use airi_server::core::model::accounts::{Account, Email, Session, SignedIn};
 use airi_server::core::model::fact::Fact;
 use airi_server::core::model::ids::{EntryId, SessionId, UserId};
-use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, OpenOutcome};
+use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, Standing};
 use airi_server::core::model::limits::{Admission, Limit};
 use airi_server::core::model::page::{Page, Window};
 use airi_server::core::model::secret::Secret;
@@ -27,7 +27,7 @@ use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
     MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockErasureRepo, MockLedgerRepo, MockMailer,
-    MockPasswordHasher, MockSessionRepo, MockSignatures, MockVault, MockVerificationRepo,
+    MockPasswordHasher, MockProbe, MockSessionRepo, MockSignatures, MockVault, MockVerificationRepo,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
@@ -205,6 +205,7 @@ impl World {
                 clock: clock.clone(),
                 ids: ids.clone(),
             },
+            storage: Liveness { probe: Arc::new(answering()), clock: clock.clone(), last: LastAnswer::default() },
             clock: clock.clone(),
         };
         let trail =
@@ -372,7 +373,7 @@ fn sessions() -> MockSessionRepo {
 fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
     let mut repo = MockLedgerRepo::new();
     let balance = Balance { flux: Flux::new(balance).unwrap(), version: 1 };
-    repo.expect_open().returning(move |_, _| Ok(OpenOutcome::Found(balance)));
+    repo.expect_find().returning(move |_| Ok(Standing::Open(balance)));
     repo.expect_debit().returning(move |debit: &Debit| Ok(DebitOutcome::Charged { charged: debit.amount, balance }));
     repo.expect_capacity().returning(|_| Ok(Flux::ZERO));
     repo.expect_list().returning(move |_, window, before: Option<&EntryId>| {
@@ -394,4 +395,10 @@ fn cold_cache() -> MockBalanceCache {
     cache.expect_offer().returning(|_, _| Ok(()));
     cache.expect_fill().returning(|_, _| Ok(()));
     cache
+}
+
+fn answering() -> MockProbe {
+    let mut probe = MockProbe::new();
+    probe.expect_check().returning(|| Ok(()));
+    probe
 }

@@ -13,11 +13,12 @@ use crate::ports::Fault;
 use crate::ports::ledger::BalanceCache;
 use crate::ports::runtime::Clock;
 
-/// Keeps each copy for 60 s and the newest version seen for a day, so that a reader or writer that comes late cannot
+/// Keeps each copy for a while and the newest version seen for a day, so that a reader or writer that comes late cannot
 /// put back an older balance (contract `ledger.md` §2).
 pub struct MemoryBalances {
     held: Cache<UserId, Held>,
     clock: Arc<dyn Clock>,
+    copy: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -33,9 +34,15 @@ const VERSION: Duration = Duration::from_hours(24);
 const USERS: u64 = 100_000;
 
 impl MemoryBalances {
-    /// An empty cache; `clock` ends the copies.
+    /// An empty cache; `clock` ends the copies after 60 s.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { held: Cache::builder().max_capacity(USERS).time_to_live(VERSION).build(), clock }
+        Self::lasting(clock, COPY)
+    }
+
+    /// An empty cache whose copies end after `copy`. Short where another process may write to the same database and
+    /// cannot tell this one.
+    pub fn lasting(clock: Arc<dyn Clock>, copy: Duration) -> Self {
+        Self { held: Cache::builder().max_capacity(USERS).time_to_live(VERSION).build(), clock, copy }
     }
 
     fn store(&self, user: &UserId, balance: Balance, may_replace: impl FnOnce(Held, bool) -> bool) {
@@ -47,7 +54,7 @@ impl MemoryBalances {
                     return Op::Nop;
                 }
             }
-            Op::Put(Held { version: balance.version, copy: Some((balance.flux, now + COPY)) })
+            Op::Put(Held { version: balance.version, copy: Some((balance.flux, now + self.copy)) })
         });
     }
 }

@@ -178,6 +178,9 @@ async fn lock(connection: &mut PgConnection, debits: &[Debit]) -> Result<Vec<Bal
 type PastRow = (String, String, i64, i64);
 
 /// The clock under the lock, and the entries that exist already for requests of the batch.
+///
+/// `offset 0` keeps the planner from joining the list to the whole table, which it prefers while the table's
+/// statistics are young; each pair is one look-up in the unique index.
 async fn replays(
     connection: &mut PgConnection,
     debits: &[Debit],
@@ -189,7 +192,10 @@ async fn replays(
          left join ( \
            select t.user_id, t.request_id, t.amount, t.balance_after \
            from unnest($1::text[], $2::text[]) as k(user_id, request_id) \
-           join flux_transaction t on t.user_id = k.user_id and t.request_id = k.request_id \
+           cross join lateral ( \
+             select user_id, request_id, amount, balance_after from flux_transaction \
+             where user_id = k.user_id and request_id = k.request_id offset 0 \
+           ) t \
          ) p on true",
     )
     .bind(debits.iter().map(|debit| debit.user.as_str()).collect::<Vec<_>>())

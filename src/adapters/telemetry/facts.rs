@@ -129,7 +129,9 @@ impl MetricsJournal {
                 text("airi.gen_ai.operation.kind", row.kind.as_str())
             }
         };
-        let labels = [model_label(&row.model), kind, number("http.response.status_code", row.status)];
+        // A model nobody configured is the caller's own text: as a label it would let anybody make series without end.
+        let model = if row.error == Some("BAD_REQUEST") { "unknown" } else { row.model.as_str() };
+        let labels = [model_label(model), kind, number("http.response.status_code", row.status)];
         one(&counters.operations, &labels);
         self.instruments.operation_duration.record(seconds(row.first_byte_ms.unwrap_or(row.duration_ms)), &labels);
         counters.consumed.add(row.charged.get().unsigned_abs(), &labels);
@@ -140,7 +142,7 @@ impl MetricsJournal {
             counters.output_tokens.add(tokens.unsigned_abs(), &labels);
         }
         if let Some(end) = ended {
-            let labels = [model_label(&row.model), text("outcome", end.as_str())];
+            let labels = [model_label(model), text("outcome", end.as_str())];
             self.instruments.stream_duration.record(seconds(row.duration_ms), &labels);
         }
     }

@@ -142,6 +142,19 @@ fn labels_are_those_of_the_contract(text: &str) {
 }
 
 #[test]
+fn a_model_nobody_configured_makes_no_series_of_its_own() {
+    let telemetry = telemetry();
+    let journal = telemetry.journal();
+    for fact in tour() {
+        let Fact::GenerationEnded { row, ended } = fact else { continue };
+        let row = LoggedRequest { model: "made-up".to_owned(), status: 400, error: Some("BAD_REQUEST"), ..row };
+        journal.record(Fact::GenerationEnded { row, ended });
+    }
+    let text = telemetry.render_prometheus();
+    assert!(text.contains("gen_ai_request_model=\"unknown\"") && !text.contains("made-up"), "{text}");
+}
+
+#[test]
 fn seconds_have_the_buckets_of_the_contract() {
     let telemetry = telemetry();
     tour().into_iter().for_each(|fact| telemetry.journal().record(fact));

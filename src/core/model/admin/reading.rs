@@ -133,7 +133,7 @@ impl<'a> Members<'a> {
     /// A whole number in a range, if there.
     pub(super) fn optional_whole(&mut self, name: &'static str, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         let value = self.optional(name)?;
-        self.whole_of(name.to_owned(), &value, range)
+        self.whole_of(name, &value, range)
     }
 
     /// HTTP statuses, if there.
@@ -144,7 +144,7 @@ impl<'a> Members<'a> {
         };
         let mut statuses = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
-            let status = self.whole_of(format!("{name}.{index}"), item, 100..=599);
+            let status = self.whole_of(&format!("{name}.{index}"), item, 100..=599);
             statuses.extend(status.and_then(|status| u16::try_from(status).ok()));
         }
         Some(statuses)
@@ -232,15 +232,15 @@ impl<'a> Members<'a> {
         Some(text)
     }
 
-    fn whole_of(&mut self, name: String, value: &Value, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
+    fn whole_of(&mut self, name: &str, value: &Value, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
         if !value.is_number() {
-            return self.fault(&name, wrong_type("number", value));
+            return self.fault(name, wrong_type("number", value));
         }
         let (least, most) = (range.start(), range.end());
         value
             .as_u64()
             .filter(|number| range.contains(number))
-            .or_else(|| self.fault(&name, format!("must be a whole number from {least} to {most}")))
+            .or_else(|| self.fault(name, format!("must be a whole number from {least} to {most}")))
     }
 
     fn path_of(&self, name: &str) -> String {
