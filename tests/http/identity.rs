@@ -15,6 +15,7 @@ use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::runtime::Tasks;
 use airi_server::ports::{Fault, Ports};
 use async_trait::async_trait;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use poem::Response;
 use poem::endpoint::BoxEndpoint;
@@ -31,7 +32,7 @@ struct InLine;
 
 impl Tasks for InLine {
     fn spawn(&self, _: &'static str, job: BoxFuture<'static, ()>) {
-        futures::executor::block_on(job);
+        job.now_or_never().expect("letters are kept without waiting");
     }
 }
 
