@@ -216,6 +216,11 @@ impl Call {
         self.query.get(name).cloned()
     }
 
+    /// Where the request came from.
+    pub(in crate::http) fn peer(&self) -> Option<IpAddr> {
+        self.address
+    }
+
     /// What the caller uses (contract `auth.md` §4.1).
     pub(in crate::http) fn device(&self) -> Device {
         let agent = self.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();

@@ -8,6 +8,8 @@ pub mod cookies;
 mod deletion;
 mod email;
 mod limits;
+mod outbox;
+mod pages;
 mod password;
 mod profile;
 mod recovery;
@@ -28,7 +30,9 @@ use limits::limit;
 
 /// Adds the identity doors.
 pub(super) fn mount(route: Route, _app: &Arc<App>, _origin: &str) -> Route {
-    route.nest_no_strip("/api/auth", doors().around(unknown).around(limit))
+    pages::mount(route)
+        .at("/dev/outbox", get(door(Kind::Free, outbox::show)))
+        .nest_no_strip("/api/auth", doors().around(unknown).around(limit))
 }
 
 fn doors() -> Route {
@@ -57,6 +61,7 @@ fn doors() -> Route {
         .at(at("unlink-account"), post(door(Kind::Json, profile::unlink)))
         .at(at("delete-user"), post(door(Kind::Json, deletion::request)))
         .at(at("delete-user/callback"), get(door(Kind::Link(&["callbackURL"]), deletion::confirm)))
+        .at(at("error"), get(door(Kind::Free, pages::error_page)))
         .at(at("ok"), get(door(Kind::Free, sessions::ok)))
 }
 

@@ -67,8 +67,17 @@ pub(super) fn time(at: &DateTime<Utc>) -> Value {
 
 /// Sends a browser on.
 pub(in crate::http) fn redirect(to: &str) -> Response {
+    redirect_as(to, StatusCode::FOUND)
+}
+
+/// Sends a browser on after a form.
+pub(in crate::http) fn see_other(to: &str) -> Response {
+    redirect_as(to, StatusCode::SEE_OTHER)
+}
+
+fn redirect_as(to: &str, status: StatusCode) -> Response {
     match poem::http::HeaderValue::from_str(to) {
-        Ok(to) => Response::builder().status(StatusCode::FOUND).header(LOCATION, to).finish(),
+        Ok(to) => Response::builder().status(status).header(LOCATION, to).finish(),
         Err(_) => Refused::Told(StatusCode::BAD_REQUEST, "INVALID_CALLBACK_URL", "Invalid callbackURL".to_owned())
             .into_response(),
     }
