@@ -27,7 +27,7 @@ use crate::core::model::ids::InstanceId;
 use crate::core::model::secret::Secret;
 use crate::ports::accounts::{AccountRepo, SessionRepo};
 use crate::ports::audit::AuditLog;
-use crate::ports::chats::Broadcaster;
+use crate::ports::chats::{Broadcaster, ChatRepo};
 use crate::ports::config::ConfigStore;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo, UsageMeter};
@@ -86,6 +86,7 @@ struct Storage {
     meter: Arc<dyn UsageMeter>,
     config: Arc<dyn ConfigStore>,
     audit: Arc<dyn AuditLog>,
+    chats: Arc<dyn ChatRepo>,
     probe: Arc<dyn Probe>,
     insert_rows: InsertRows,
     database: Database,
@@ -146,6 +147,7 @@ impl World {
             balances: coordination.balances,
             meter: storage.meter,
             config: Arc::new(CachedConfig::start(store, clock.clone(), journal.clone())),
+            chats: storage.chats,
             broadcaster: coordination.broadcaster,
             limits: coordination.limits,
             slots: coordination.slots,

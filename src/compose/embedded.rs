@@ -10,6 +10,7 @@ use crate::adapters::memory::limits::MemoryLimits;
 use crate::adapters::memory::slots::MemorySlots;
 use crate::adapters::sqlite::accounts::SqliteAccounts;
 use crate::adapters::sqlite::audit::SqliteAuditLog;
+use crate::adapters::sqlite::chats::SqliteChats;
 use crate::adapters::sqlite::config::SqliteConfig;
 use crate::adapters::sqlite::ledger::SqliteLedger;
 use crate::adapters::sqlite::meter::SqliteMeter;
@@ -45,6 +46,7 @@ pub(super) fn of(db: Sqlite) -> Storage {
         meter: Arc::new(SqliteMeter { db: db.clone() }),
         config: Arc::new(SqliteConfig { db: db.clone(), listeners: sqlite::config::listeners() }),
         audit: Arc::new(SqliteAuditLog { db: db.clone() }),
+        chats: Arc::new(SqliteChats { db: db.clone() }),
         probe: Arc::new(SqliteProbe { db: db.clone() }),
         insert_rows: Box::new(move |rows| {
             let log = log.clone();

@@ -8,6 +8,7 @@ use crate::adapters::memory::broadcaster::MemoryBroadcaster;
 use crate::adapters::memory::limits::MemoryLimits;
 use crate::adapters::postgres::accounts::PgAccounts;
 use crate::adapters::postgres::audit::PgAuditLog;
+use crate::adapters::postgres::chats::PgChats;
 use crate::adapters::postgres::config::PgConfig;
 use crate::adapters::postgres::ledger::PgLedger;
 use crate::adapters::postgres::meter::PgMeter;
@@ -41,6 +42,7 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
         meter: Arc::new(PgMeter { pool: pool.clone() }),
         config: Arc::new(PgConfig { pool: pool.clone(), listeners: postgres::config::listeners() }),
         audit: Arc::new(PgAuditLog { pool: pool.clone() }),
+        chats: Arc::new(PgChats { pool: pool.clone() }),
         probe: Arc::new(PgProbe { pool: pool.clone() }),
         insert_rows: Box::new(move |rows| {
             let log = log.clone();

@@ -9,6 +9,7 @@ mod audit;
 mod balance_cache;
 mod books;
 mod broadcaster;
+mod chats;
 mod config;
 mod config_cache;
 mod ledger;

@@ -8,7 +8,7 @@ use crate::support::databases::{PgDatabase, empty_postgres};
 
 const REFERENCE: &str = include_str!("../../migrations/postgres/0001_reference_schema.sql");
 const BOOKKEEPING: &str = include_str!("../../migrations/postgres/reference_bookkeeping.sql");
-const OURS: [&str; 4] = ["ledger", "request_log", "config_and_audit", "indexes"];
+const OURS: [&str; 5] = ["ledger", "request_log", "config_and_audit", "indexes", "chat_identity"];
 
 async fn run(pool: &PgPool, sql: &'static str) {
     sqlx::raw_sql(sql).execute(pool).await.unwrap();
@@ -33,7 +33,7 @@ fn nothing() -> Migrated {
 async fn an_empty_database_gets_the_tables_of_the_reference_exactly_and_ours() {
     let database = empty_postgres().await;
     let report = migrate(&database.settings()).await.unwrap();
-    assert_eq!(report.applied, ["reference_schema", "ledger", "request_log", "config_and_audit", "indexes"]);
+    assert_eq!(report.applied, [&["reference_schema"][..], &OURS].concat());
     assert_eq!(report.warnings, Vec::<String>::new());
     assert_eq!(count(&database.pool, "SELECT count(*) FROM drizzle.__drizzle_migrations").await, 12);
     assert_eq!(
@@ -214,7 +214,7 @@ async fn of_two_migrators_at_once_one_works_and_the_other_waits() {
     let settings = database.settings();
     let (one, other) = tokio::join!(migrate(&settings), migrate(&settings));
     let (one, other) = (one.unwrap(), other.unwrap());
-    assert_eq!(one.applied.len() + other.applied.len(), 5);
+    assert_eq!(one.applied.len() + other.applied.len(), OURS.len() + 1);
     assert!(one.applied.is_empty() || other.applied.is_empty());
 }
 
@@ -241,4 +241,37 @@ async fn a_step_applied_from_another_text_is_refused() {
     run(&database.pool, "UPDATE airi_migration SET checksum = 'x' WHERE version = 3").await;
     let refusal = migrate(&database.settings()).await.unwrap_err();
     assert!(matches!(refusal, MigrateError::Altered { version: 3, .. }), "{refusal}");
+}
+
+#[tokio::test]
+async fn members_who_are_in_a_chat_twice_are_there_once_afterwards_and_messages_are_known_by_their_chat() {
+    let database = made_by_the_reference().await;
+    run(
+        &database.pool,
+        r#"INSERT INTO chats (id, type) VALUES ('c', 'group'), ('d', 'group');
+           INSERT INTO chat_members (id, chat_id, member_type, user_id, character_id)
+           VALUES ('1', 'c', 'user', 'u', NULL), ('2', 'c', 'user', 'u', NULL), ('3', 'c', 'user', NULL, NULL),
+                  ('4', 'c', 'bot', NULL, 'x'), ('5', 'c', 'bot', NULL, 'x'), ('6', 'c', 'character', NULL, 'x'),
+                  ('7', 'd', 'user', 'u', NULL);
+           INSERT INTO messages (id, chat_id, role, content, media_ids, sticker_ids, seq)
+           VALUES ('m', 'c', 'user', '', '{}', '{}', 1), ('n', 'c', 'user', '', '{}', '{}', 1)"#,
+    )
+    .await;
+    let report = migrate(&database.settings()).await.unwrap();
+    // Two rows with one number forbid that index; nothing depends on it.
+    assert_eq!(report.warnings.len(), 1, "{:?}", report.warnings);
+    assert!(report.warnings[0].contains("airi_messages_chat_seq"));
+    let left: Vec<String> =
+        sqlx::query_scalar("SELECT id FROM chat_members ORDER BY id").fetch_all(&database.pool).await.unwrap();
+    assert_eq!(left, ["1", "4", "6", "7"]);
+    run(
+        &database.pool,
+        "INSERT INTO messages (id, chat_id, role, content, media_ids, sticker_ids) VALUES ('m', 'd', '', '', '{}', '{}')",
+    )
+    .await;
+    // Interrupted between its statements, the step is taken up again.
+    run(&database.pool, "DELETE FROM airi_migration WHERE version = 40; DROP INDEX airi_chat_members_label").await;
+    assert_eq!(migrate(&database.settings()).await.unwrap().applied, ["chat_identity"]);
+    let key = "SELECT count(*) FROM pg_constraint WHERE conname = 'messages_pkey' AND array_length(conkey, 1) = 2";
+    assert_eq!(count(&database.pool, key).await, 1);
 }

@@ -5,6 +5,8 @@
 
 pub mod accounts;
 pub mod audit;
+mod chat_rows;
+pub mod chats;
 pub mod config;
 pub mod fault;
 pub mod ledger;

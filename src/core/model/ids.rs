@@ -58,6 +58,8 @@ ids! {
     ChatId;
     /// One message; unique within its chat only.
     MessageId;
+    /// One row of `chat_members`.
+    MemberId;
     /// One running process of this server.
     InstanceId;
     /// A key slot of an upstream (`keys[].id`): safe to label metrics with, unlike the key.
