@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use thiserror::Error;
 
 use crate::adapters::config_cache::CachedConfig;
@@ -21,7 +22,7 @@ use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
 use crate::adapters::{postgres, sqlite};
 use crate::core::App;
 use crate::core::admin::Policy;
-use crate::core::llm::RoutingPolicy;
+use crate::core::llm::{OnUnreadableKey, RoutingPolicy};
 use crate::core::model::admin::AddressPolicy;
 use crate::core::model::ids::InstanceId;
 use crate::core::model::secret::Secret;
@@ -70,13 +71,11 @@ pub struct World {
     telemetry: Option<Arc<Telemetry>>,
     tasks: Arc<TrackedTasks>,
     rows: Arc<RequestLogSink>,
-    database: Database,
+    close_database: Close,
 }
 
-enum Database {
-    Embedded(sqlite::Sqlite),
-    External(sqlx::PgPool),
-}
+/// Closes a database's connections.
+type Close = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What a database adapter set provides.
 struct Storage {
@@ -89,7 +88,7 @@ struct Storage {
     chats: Arc<dyn ChatRepo>,
     probe: Arc<dyn Probe>,
     insert_rows: InsertRows,
-    database: Database,
+    close_database: Close,
 }
 
 /// What a process shares with its siblings, or only with itself.
@@ -136,8 +135,6 @@ impl World {
         };
         let secrets = secrets::of(settings)?;
         let store = coordination.config.unwrap_or(storage.config);
-        let mut probes = vec![("db", storage.probe)];
-        probes.extend(coordination.probe.map(|probe| ("redis", probe)));
         let upstream = Arc::new(HttpUpstream::new(&settings.llm.upstream)?);
         let ports = Ports {
             accounts: storage.accounts,
@@ -155,13 +152,14 @@ impl World {
             vault: Arc::new(EnvelopeVault::new(&secrets.master_key, settings.llm.master_key_previous.as_ref())?),
             audit: storage.audit,
             journal,
-            probes,
+            storage: storage.probe,
+            probes: coordination.probe.map(|probe| ("redis", probe)).into_iter().collect(),
             clock,
             ids,
             tasks: tasks.clone() as Arc<dyn Tasks>,
         };
         let app = App::new(ports, policies(settings));
-        Ok(Self { app: Arc::new(app), telemetry: None, tasks, rows, database: storage.database })
+        Ok(Self { app: Arc::new(app), telemetry: None, tasks, rows, close_database: storage.close_database })
     }
 
     /// The metrics page, when telemetry is on.
@@ -176,10 +174,7 @@ impl World {
             tracing::error!(grace_ms = grace.as_millis(), "work was still running when the grace period ended");
         }
         drop(tokio::time::timeout(FLUSH_LIMIT, self.rows.flush()).await);
-        match self.database {
-            Database::Embedded(database) => database.close().await,
-            Database::External(pool) => drop(tokio::time::timeout(FLUSH_LIMIT, pool.close()).await),
-        }
+        drop(tokio::time::timeout(FLUSH_LIMIT, (self.close_database)()).await);
         if let Some(telemetry) = self.telemetry {
             telemetry.shutdown().await;
         }
@@ -191,8 +186,10 @@ const PASSWORDS_AT_ONCE: usize = 2;
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 
 fn policies(settings: &Settings) -> crate::core::Policies {
+    let on_unreadable_key =
+        if settings.llm.skip_unreadable_keys { OnUnreadableKey::Skip } else { OnUnreadableKey::FailClosed };
     crate::core::Policies {
-        routing: RoutingPolicy { on_unreadable_key: settings.llm.on_unreadable_key, sandbox: settings.llm.sandbox },
+        routing: RoutingPolicy { on_unreadable_key, sandbox: settings.llm.sandbox },
         admin: Policy {
             addresses: AddressPolicy { allow_insecure: settings.llm.upstream.allow_insecure },
             sandbox: settings.llm.sandbox,

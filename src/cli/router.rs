@@ -34,7 +34,7 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result
         match command {
             Command::Show => {
                 let view = app.admin.show_router(&actor).await?;
-                output::say(&serde_json::to_string_pretty(&http::admin::router_json(view))?)?;
+                output::say(&serde_json::to_string_pretty(&http::admin_views::router_json(view))?)?;
                 Ok(Outcome::Done)
             }
             Command::Apply(Apply { file }) => {
@@ -45,7 +45,7 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result
                 };
                 match applied {
                     Ok(change) => {
-                        output::say(&serde_json::to_string_pretty(&http::admin::change_json(change))?)?;
+                        output::say(&serde_json::to_string_pretty(&http::admin_views::change_json(change))?)?;
                         Ok(Outcome::Done)
                     }
                     Err(error) => {

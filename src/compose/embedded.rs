@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Coordination, Database, StartError, Storage};
+use super::{Coordination, StartError, Storage};
 use crate::adapters::memory::balance_cache::MemoryBalances;
 use crate::adapters::memory::broadcaster::MemoryBroadcaster;
 use crate::adapters::memory::limits::MemoryLimits;
@@ -52,7 +52,7 @@ pub(super) fn of(db: Sqlite) -> Storage {
             let log = log.clone();
             Box::pin(async move { log.insert(&rows).await })
         }),
-        database: Database::Embedded(db),
+        close_database: Box::new(move || Box::pin(async move { db.close().await })),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Coordination, Database, StartError, Storage};
+use super::{Coordination, StartError, Storage};
 use crate::adapters::fallback_limits::FallbackLimits;
 use crate::adapters::memory::broadcaster::MemoryBroadcaster;
 use crate::adapters::memory::limits::MemoryLimits;
@@ -48,7 +48,7 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
             let log = log.clone();
             Box::pin(async move { log.insert(&rows).await })
         }),
-        database: Database::External(pool),
+        close_database: Box::new(move || Box::pin(async move { pool.close().await })),
     })
 }
 

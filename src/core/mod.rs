@@ -1,7 +1,7 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · accounts · ledger · limits · llm · admin · health.
+//! config · accounts · health · ledger · limits · llm · admin.
 
 pub mod accounts;
 pub mod admin;
@@ -91,6 +91,11 @@ impl App {
                 clock: clock.clone(),
                 ids: ids.clone(),
             },
+            storage: health::Liveness {
+                probe: ports.storage.clone(),
+                clock: clock.clone(),
+                last: health::LastAnswer::default(),
+            },
             clock: clock.clone(),
         });
         let admin = Arc::new(admin::Admin {
@@ -101,7 +106,9 @@ impl App {
             trail: admin::Trail { log: ports.audit, journal: journal.clone(), clock: clock.clone(), ids: ids.clone() },
             policy: policies.admin,
         });
-        let health = Arc::new(health::Health { probes: ports.probes });
+        let mut probes = vec![("db", ports.storage)];
+        probes.extend(ports.probes);
+        let health = Arc::new(health::Health { probes });
         Self { config, accounts, ledger, limits, completions, admin, health, journal, ids, clock }
     }
 }

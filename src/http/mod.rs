@@ -4,8 +4,9 @@
 //! and preflights · failures and panics become answers · size of the head · size of the body · guarded prefixes ·
 //! the route.
 
-pub mod admin;
+mod admin;
 mod admin_documents;
+pub mod admin_views;
 pub mod auth;
 mod docs;
 pub mod error;

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, StreamExt};
 use poem::{Body, FromRequest, IntoResponse, Request, RequestBody, Response};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
@@ -98,8 +98,14 @@ impl<S> EventBytes<S> {
     where
         E: Error + Send + Sync + 'static,
     {
-        let body = Body::from_bytes_stream(body.map_err(io::Error::other));
-        Self { content_type, body, schema: PhantomData }
+        let body = body.then(async |item| {
+            if item.is_err() {
+                // The connection is dropped as it is on a failure; what was said before has to be on its way by then.
+                tokio::task::yield_now().await;
+            }
+            item.map_err(io::Error::other)
+        });
+        Self { content_type, body: Body::from_bytes_stream(body), schema: PhantomData }
     }
 }
 

@@ -1,20 +1,26 @@
 //! The socket loop.
+//!
+//! Connections are driven here and not by the framework's server: that one polls a connection again after its answer
+//! broke off, and so ends a truncated stream with the sign of a complete one. It has no limit on the time a request
+//! head may take either.
 
-use std::future::Future;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use poem::http::uri::Scheme;
-use poem::listener::Acceptor;
 use poem::web::{LocalAddr, RemoteAddr};
-use poem::{IntoResponse, Route, Server};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::{HttpSettings, routes};
@@ -23,12 +29,12 @@ use crate::core::App;
 /// Pause after a failed accept. Without it, a process out of file descriptors spins.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a new connection may take to send its first request head.
+/// How long a request head may take, from the moment the connection could carry one: opening connections and saying
+/// nothing must not be free.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 
-/// How long a connection may be silent in both directions: longer than any answer takes to begin or a stream to go
-/// on, so that only dead peers and forgotten connections are closed.
-const IDLE_TIME: Duration = Duration::from_secs(20 * 60);
+/// How often an HTTP/2 peer without traffic is asked whether it is still there.
+const PEER_CHECK: Duration = Duration::from_secs(60);
 
 /// Answers requests until `shutdown` is cancelled; then accepts no more, and returns when every running answer has
 /// ended or the grace is over, whichever is first.
@@ -38,160 +44,149 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let address = listener.local_addr()?;
     let grace = Duration::from_millis(settings.shutdown_grace_ms);
-    let endpoint = routes(app, settings, shutdown.clone());
-    Server::new_with_acceptor(Prompt { listener, address: LocalAddr(address.into()) })
-        .idle_timeout(IDLE_TIME)
-        .run_with_graceful_shutdown(endpoint, shutdown.cancelled_owned(), Some(grace))
-        .await
+    drive(listener, routes(app, settings, shutdown.clone()), shutdown, grace).await
 }
 
-/// Answers `GET /metrics` with what `render` says, in the Prometheus text format, until `shutdown` is cancelled. Meant for
-/// a port of its own: it asks nobody who they are.
+/// Answers `GET /metrics` with what `render` says, in the Prometheus text format, until `shutdown` is cancelled. Meant
+/// for a port of its own: it asks nobody who they are.
 pub async fn serve_metrics(
     listener: TcpListener,
     render: impl Fn() -> String + Send + Sync + Clone + 'static,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let address = listener.local_addr()?;
     let page = poem::endpoint::make_sync(move |_| render().with_content_type("text/plain; version=0.0.4"));
-    Server::new_with_acceptor(Prompt { listener, address: LocalAddr(address.into()) })
-        .run_with_graceful_shutdown(Route::new().at("/metrics", poem::get(page)), shutdown.cancelled_owned(), None)
-        .await
+    let pages = Route::new().at("/metrics", poem::get(page));
+    drive(listener, pages.map_to_response(), shutdown, ACCEPT_PAUSE).await
 }
 
-/// Accepts connections that send small writes at once: tokens of a stream must not wait for one another.
-struct Prompt {
+async fn drive(
     listener: TcpListener,
-    address: LocalAddr,
-}
-
-impl Acceptor for Prompt {
-    type Io = Patient;
-
-    fn local_addr(&self) -> Vec<LocalAddr> {
-        vec![self.address.clone()]
-    }
-
-    async fn accept(&mut self) -> io::Result<(Patient, LocalAddr, RemoteAddr, Scheme)> {
-        match self.listener.accept().await {
+    endpoint: impl Endpoint<Output = Response> + 'static,
+    shutdown: CancellationToken,
+    grace: Duration,
+) -> io::Result<()> {
+    let endpoint = Arc::new(endpoint);
+    let local = LocalAddr(listener.local_addr()?.into());
+    let connections = TaskTracker::new();
+    let given_up = CancellationToken::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
             Ok((stream, peer)) => {
-                stream.set_nodelay(true)?;
-                Ok((Patient::new(stream), self.address.clone(), RemoteAddr(peer.into()), Scheme::HTTP))
+                let endpoint = Arc::clone(&endpoint);
+                let (local, shutdown, given_up) = (local.clone(), shutdown.clone(), given_up.clone());
+                connections.spawn(async move {
+                    tokio::select! {
+                        () = given_up.cancelled() => {}
+                        () = connection(stream, endpoint, (local, RemoteAddr(peer.into())), shutdown) => {}
+                    }
+                });
             }
             Err(error) => {
                 warn!(error = %error, "cannot accept a connection: {error}");
                 sleep(ACCEPT_PAUSE).await;
-                Err(error)
             }
         }
     }
+    drop(listener);
+    connections.close();
+    if timeout(grace, connections.wait()).await.is_err() {
+        given_up.cancel();
+        connections.wait().await;
+    }
+    Ok(())
 }
 
-/// A connection that fails when its first request head does not arrive in time: opening connections and saying
-/// nothing must not be free. The framework has no such limit.
-struct Patient {
+async fn connection(
     stream: TcpStream,
-    awaited: Option<Head>,
-}
-
-/// A request head that has not ended yet.
-struct Head {
-    deadline: Pin<Box<Sleep>>,
-    matched: usize,
-}
-
-/// Ends the head of HTTP/1 and the preface of HTTP/2 alike.
-const HEAD_END: &[u8] = b"\r\n\r\n";
-
-impl Patient {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, awaited: Some(Head { deadline: Box::pin(sleep(HEAD_TIME)), matched: 0 }) }
+    endpoint: Arc<impl Endpoint<Output = Response> + 'static>,
+    (local, remote): (LocalAddr, RemoteAddr),
+    shutdown: CancellationToken,
+) {
+    // Tokens of a stream are small writes and must not wait for one another.
+    if stream.set_nodelay(true).is_err() {
+        return;
     }
-}
-
-impl Head {
-    fn ends_within(&mut self, bytes: &[u8]) -> bool {
-        bytes.iter().any(|byte| {
-            self.matched = match HEAD_END.get(self.matched) {
-                Some(expected) if expected == byte => self.matched + 1,
-                _ => usize::from(HEAD_END.first() == Some(byte)),
-            };
-            self.matched == HEAD_END.len()
-        })
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let endpoint = Arc::clone(&endpoint);
+        let request = (request, local.clone(), remote.clone(), Scheme::HTTP).into();
+        async move { Ok::<hyper::Response<_>, Infallible>(endpoint.get_response(request).await.into()) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(PEER_CHECK);
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    tokio::select! {
+        // Ended or broken: either way it must not be polled again.
+        _ = connection.as_mut() => return,
+        () = shutdown.cancelled() => {}
     }
-}
-
-impl AsyncRead for Patient {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        let Some(head) = self.awaited.as_mut() else { return read };
-        if read.is_pending() {
-            ready!(head.deadline.as_mut().poll(cx));
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        if head.ends_within(buf.filled().get(before..).unwrap_or_default()) {
-            self.awaited = None;
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Patient {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
+    connection.as_mut().graceful_shutdown();
+    drop(connection.await);
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::stream;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::watch;
 
     use super::*;
+    use crate::http::payload::EventBytes;
 
-    #[tokio::test]
-    async fn a_head_ends_at_the_empty_line_however_it_is_split() {
-        let head = || Head { deadline: Box::pin(sleep(HEAD_TIME)), matched: 0 };
-        assert!(head().ends_within(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"));
-        assert!(head().ends_within(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
-        assert!(head().ends_within(b"a\r\r\n\r\n"));
-        assert!(!head().ends_within(b"a\r\nb\r\nc\n\n"));
-        let mut split = head();
-        assert!(!split.ends_within(b"GET / HTTP/1.1\r\n\r"));
-        assert!(split.ends_within(b"\n"));
+    async fn listening(endpoint: impl Endpoint<Output = Response> + 'static) -> (TcpStream, CancellationToken) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let shutdown = CancellationToken::new();
+        #[expect(clippy::disallowed_methods, reason = "ends with the test")]
+        tokio::spawn(drive(listener, endpoint, shutdown.clone(), Duration::from_secs(5)));
+        (client, shutdown)
     }
 
     #[tokio::test]
-    async fn a_connection_that_says_nothing_is_given_up() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let mut patient = Patient::new(listener.accept().await.unwrap().0);
-        patient.awaited = Some(Head { deadline: Box::pin(sleep(Duration::from_millis(20))), matched: 0 });
-        silent.write_all(b"GET / HT").await.unwrap();
-        let mut heard = [0; 64];
-        assert_eq!(patient.read(&mut heard).await.unwrap(), 8);
-        assert_eq!(patient.read(&mut heard).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    async fn an_answer_that_breaks_off_is_heard_to_its_last_event_and_does_not_look_complete() {
+        let broken = poem::endpoint::make_sync(|_| {
+            let parts = [Ok(bytes::Bytes::from_static(b"data: 1\n\n")), Err(io::Error::other("the upstream broke"))];
+            EventBytes::<String>::new("text/event-stream".to_owned(), stream::iter(parts)).into_response()
+        });
+        let (mut client, _serving) = listening(broken).await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut heard = Vec::new();
+        // A reset is as good as an end here: what counts is that the last chunk never came.
+        drop(client.read_to_end(&mut heard).await);
+        let heard = String::from_utf8_lossy(&heard);
+        assert!(heard.contains("data: 1"), "{heard}");
+        assert!(!heard.ends_with("0\r\n\r\n"), "{heard}");
+    }
+
+    #[tokio::test]
+    async fn a_signal_lets_a_running_answer_finish_and_closes_the_door() {
+        let (release, held) = watch::channel(false);
+        let (entered, mut inside) = watch::channel(false);
+        let slow = poem::endpoint::make(move |_| {
+            let (mut held, entered) = (held.clone(), entered.clone());
+            async move {
+                entered.send_replace(true);
+                drop(held.wait_for(|released| *released).await);
+                Ok::<_, poem::Error>("done")
+            }
+        });
+        let (mut client, shutdown) = listening(slow.map_to_response()).await;
+        let address = client.peer_addr().unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        inside.wait_for(|inside| *inside).await.unwrap();
+        shutdown.cancel();
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        release.send(true).unwrap();
+        let mut heard = String::new();
+        client.read_to_string(&mut heard).await.unwrap();
+        assert!(heard.ends_with("done"), "{heard}");
     }
 }

@@ -63,7 +63,9 @@ pub struct Ports {
     pub audit: Arc<dyn audit::AuditLog>,
     /// Where facts go.
     pub journal: Arc<dyn journal::Journal>,
-    /// What must answer for the process to be ready, by name.
+    /// Whether the database answers: nothing can be accounted for without it.
+    pub storage: Arc<dyn probe::Probe>,
+    /// What else must answer for the process to be ready, by name.
     pub probes: Vec<(&'static str, Arc<dyn probe::Probe>)>,
     /// The time.
     pub clock: Arc<dyn runtime::Clock>,

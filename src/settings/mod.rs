@@ -18,7 +18,6 @@ use crate::adapters::llm::UpstreamSettings;
 use crate::adapters::postgres::PostgresSettings;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::telemetry::{LogFormat, TelemetrySettings};
-use crate::core::llm::OnUnreadableKey;
 use crate::core::model::secret::Secret;
 use crate::http::HttpSettings;
 use crate::http::middleware::cors::TrustedOrigins;
@@ -57,8 +56,8 @@ pub struct LlmSettings {
     pub master_key: Option<Secret>,
     /// The key before it, while a rotation is under way.
     pub master_key_previous: Option<Secret>,
-    /// What an unreadable key means for its chain.
-    pub on_unreadable_key: OnUnreadableKey,
+    /// Whether a stored key that cannot be opened is skipped, loudly, instead of ending the call.
+    pub skip_unreadable_keys: bool,
     /// The client that talks to upstreams.
     pub upstream: UpstreamSettings,
     /// Whether the sandbox models exist.
@@ -187,10 +186,10 @@ fn llm(read: &mut Reader, embedded: bool) -> LlmSettings {
     LlmSettings {
         master_key: read.get("llm.master_key", "LLM_ROUTER_MASTER_KEY", KEY, master_key),
         master_key_previous: read.get("llm.master_key_previous", "LLM_ROUTER_MASTER_KEY_PREVIOUS", KEY, master_key),
-        on_unreadable_key: read
+        skip_unreadable_keys: read
             .get("llm.decrypt_failure", "LLM_ROUTER_DECRYPT_FAILURE", "fail or skip", |text| match text {
-                "fail" => Some(OnUnreadableKey::FailClosed),
-                "skip" => Some(OnUnreadableKey::Skip),
+                "fail" => Some(false),
+                "skip" => Some(true),
                 _ => None,
             })
             .unwrap_or_default(),

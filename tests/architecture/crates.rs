@@ -111,12 +111,18 @@ const AMBIENT: &[(&[&str], &str)] = &[
 ];
 const PRINTING: &[&str] = &["print", "println", "eprint", "eprintln", "dbg"];
 
+/// Addresses are values; only what opens them is a socket.
+fn is_address(name: &Name) -> bool {
+    name.starts_with(&["std", "net"])
+        && name.path.get(2).is_some_and(|of| of.starts_with("Ip") || of.starts_with("Socket"))
+}
+
 /// Each clock, environment, thread, file, socket or print in a pure room.
 pub(crate) fn ambient(sources: &[Source]) -> Vec<String> {
     let mut findings = Vec::new();
     for source in sources.iter().filter(|source| is_pure(&source.path)) {
         let mut found = |line: usize, what: &str| findings.push(format!("{}:{line} touches {what}", source.path));
-        for name in &source.names {
+        for name in source.names.iter().filter(|name| !is_address(name)) {
             for (_, what) in AMBIENT.iter().filter(|(path, _)| name.starts_with(path)) {
                 found(name.line, what);
             }

@@ -43,7 +43,7 @@ fn room(path: &str) -> Room {
         ]),
         ["http", ..] => only(&[&["crate", "http"], &["crate", "core"]]),
         ["settings", ..] => {
-            only(&[&["crate", "settings"], &["crate", "adapters"], &["crate", "http"], &["crate", "core", "model"]])
+            only(&[&["crate", "settings"], &["crate", "adapters"], &["crate", "http"], &["crate", "core"]])
         }
         ["main"] | ["cli", ..] => only(&[
             &["crate", "cli"],

@@ -43,6 +43,13 @@ fn sources(folder: &str) -> Vec<Source> {
     files(folder, "rs").iter().map(|(path, text)| Source::read(path, text)).collect()
 }
 
+/// What ships: a module called `tests` does not, as `test_modules_end_their_file` makes sure.
+fn shipped() -> Vec<Source> {
+    let mut all = sources("src");
+    all.retain(|source| !source.path.contains("/tests/") && !source.path.ends_with("/tests.rs"));
+    all
+}
+
 fn manifest() -> Manifest {
     Manifest::read(&fs::read_to_string(root().join("Cargo.toml")).unwrap())
 }
@@ -53,43 +60,48 @@ fn none(findings: &[String]) {
 
 #[test]
 fn there_is_something_to_read() {
-    assert!(sources("src").len() > 50);
+    assert!(shipped().len() > 50);
     assert!(manifest().names().count() > 20);
 }
 
 #[test]
 fn imports_point_inward() {
-    none(&imports::outward(&sources("src")));
+    none(&imports::outward(&shipped()));
 }
 
 #[test]
 fn the_pure_rooms_use_only_listed_crates() {
-    none(&crates::impure(&sources("src"), &manifest()));
+    none(&crates::impure(&shipped(), &manifest()));
 }
 
 #[test]
 fn the_doors_name_no_driver() {
-    none(&crates::beyond_the_doors(&sources("src"), &manifest()));
+    none(&crates::beyond_the_doors(&shipped(), &manifest()));
 }
 
 #[test]
 fn the_pure_rooms_touch_nothing_ambient() {
-    none(&crates::ambient(&sources("src")));
+    none(&crates::ambient(&shipped()));
 }
 
 #[test]
 fn the_vocabulary_does_not_wait() {
-    none(&crates::waiting_vocabulary(&sources("src")));
+    none(&crates::waiting_vocabulary(&shipped()));
 }
 
 #[test]
 fn a_crate_with_one_home_is_named_nowhere_else() {
-    none(&crates::away_from_home(&sources("src")));
+    none(&crates::away_from_home(&shipped()));
+}
+
+#[test]
+fn test_modules_end_their_file() {
+    none(&naming::shipped_tests(&shipped()));
 }
 
 #[test]
 fn no_file_is_longer_than_400_lines() {
-    none(&naming::too_long(&sources("src")));
+    none(&naming::too_long(&shipped()));
 }
 
 #[test]
@@ -112,5 +124,5 @@ fn nothing_left_to_do_without_an_owner() {
 
 #[test]
 fn columns_are_listed() {
-    none(&wording::unlisted_columns(&sources("src"), &files("migrations", "sql")));
+    none(&wording::unlisted_columns(&shipped(), &files("migrations", "sql")));
 }

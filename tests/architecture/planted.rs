@@ -177,7 +177,7 @@ fn everything_ambient_is_caught_in_the_pure_rooms() {
         }
         assert_eq!(crates::ambient(&source("src/adapters/a.rs", text)), [""; 0], "{text}");
     }
-    let innocent = "use std::time::Duration;\nfn f(clock: &dyn Clock) { clock.now(); write!(f, \"println!\"); }";
+    let innocent = "use std::net::{IpAddr, Ipv4Addr, SocketAddr};\nuse std::time::Duration;\nfn f(clock: &dyn Clock) { clock.now(); write!(f, \"println!\"); }";
     assert_eq!(crates::ambient(&source("src/core/a.rs", innocent)), [""; 0]);
 }
 
@@ -225,8 +225,21 @@ fn an_unproven_method_is_caught() {
     let ports = source("src/ports/a.rs", port);
     let suite = source("tests/contract/a.rs", "async fn case(repo: &dyn Repo) { repo.find().await; debit(1); }");
     assert_eq!(naming::unproven_methods(&ports, &suite), ["no contract suite calls Repo::debit"]);
+    let told = source(
+        "tests/contract/c.rs",
+        "//! `Repo`: kept.\nasync fn case(world: &World) { world.repo.find(); world.repo.debit(); }",
+    );
+    assert_eq!(naming::unproven_methods(&ports, &told), [""; 0]);
     let stranger = source("tests/contract/b.rs", "async fn case(repo: &dyn Other) { repo.find(); repo.debit(); }");
     assert_eq!(naming::unproven_methods(&ports, &stranger).len(), 2);
+}
+
+#[test]
+fn a_test_module_that_ships_is_caught() {
+    let last = "fn f() {}\n#[cfg(test)]\nmod tests;\n";
+    assert_eq!(naming::shipped_tests(&source("src/a.rs", last)), [""; 0]);
+    assert_eq!(lines(&naming::shipped_tests(&source("src/a.rs", "fn f() {}\nmod tests;\n"))), [2]);
+    assert_eq!(lines(&naming::shipped_tests(&source("src/a.rs", &format!("{last}fn g() {{}}\n")))), [3]);
 }
 
 #[test]

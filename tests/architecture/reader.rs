@@ -182,7 +182,7 @@ fn is_one_module(text: &str) -> bool {
     }
     match rest {
         [(_, "mod"), _, (_, ";")] => true,
-        [(_, "mod"), _, body @ ..] => block(body, "{", "}") == body.len(),
+        [(_, "mod"), _, (_, "{"), ..] => block(&rest[2..], "{", "}") == rest.len() - 2,
         _ => false,
     }
 }

@@ -28,6 +28,8 @@ async fn a_write_stores_replaces_and_removes_as_one(store: &dyn ConfigStore) {
     assert_eq!(store.write(&second).await.unwrap(), WriteOutcome::Written(2));
     assert_eq!(stored(store, "FLUX_PER_REQUEST").await, None);
     assert_eq!(stored(store, "DEFAULT_CHAT_MODEL").await.as_deref(), Some("\"b\""));
+    let fresh = store.find_fresh("DEFAULT_CHAT_MODEL").await.unwrap().map(|entry| entry.json().to_owned());
+    assert_eq!(fresh.as_deref(), Some("\"b\""));
     assert_eq!(store.version().await.unwrap(), 2);
 }
 

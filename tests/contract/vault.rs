@@ -21,6 +21,12 @@ async fn what_was_sealed_does_not_open_for_another_slot(vault: &dyn Vault) {
     }
 }
 
+async fn a_fingerprint_names_a_key_without_telling_it(vault: &dyn Vault) {
+    // First 8 hexadecimal digits of SHA-256, as the reference names keys (contract `gateway.md` §10.4).
+    assert_eq!(vault.fingerprint("hello"), "2cf24dba");
+    assert_ne!(vault.fingerprint(KEY), vault.fingerprint("hello"));
+}
+
 async fn sealing_twice_gives_two_tokens(vault: &dyn Vault) {
     let key = Secret::new(KEY);
     assert_ne!(vault.seal(&key, "m", "k").unwrap(), vault.seal(&key, "m", "k").unwrap());
@@ -64,6 +70,7 @@ macro_rules! every_case {
         cases! { $under_test;
             what_was_sealed_opens_for_its_slot
             what_was_sealed_does_not_open_for_another_slot
+            a_fingerprint_names_a_key_without_telling_it
             sealing_twice_gives_two_tokens
             a_token_changed_anywhere_does_not_open
             a_slot_with_a_bar_is_ambiguous

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::caller::question;
 use crate::server::{Mode, Server, in_both_modes};
-use crate::services::eventually;
+use crate::stores::eventually;
 use crate::upstream::{Ended, Reply, ScriptedUpstream};
 
 in_both_modes!(ledger_request_log_and_upstream_agree);

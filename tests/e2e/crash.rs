@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::caller::{Caller, question};
+use crate::caller::{Caller, Heard, question};
 use crate::server::{Mode, Server, in_both_modes};
 use crate::upstream::{Reply, ScriptedUpstream};
 
@@ -22,13 +22,20 @@ const PRICE: i64 = 12;
 /// When the process is killed, counted from the first request.
 const UNTIL_KILL: Duration = Duration::from_millis(2_600);
 
+/// A model and its key: the upstream answers the one whole and the other in parts.
+const WHOLE: &str = "whole";
+const STREAMED: &str = "streamed";
+const USAGE: Option<(u64, u64)> = Some((9_000, 3_000));
+
+fn is_streamed(call: usize) -> bool {
+    !call.is_multiple_of(2)
+}
+
 async fn installed(mode: Mode, users: usize) -> (ScriptedUpstream, Server, Vec<Caller>) {
     let upstream = ScriptedUpstream::start().await;
     let mut server = Server::install(mode).await;
-    server.route(&json!({
-        "slices": [{ "kind": "openai-compatible", "modelName": "scripted", "baseURL": upstream.base_url(), "plaintextKey": "sk-1" }],
-        "defaults": { "chatModel": "scripted" },
-    }));
+    let model = |name: &str| json!({ "kind": "openai-compatible", "modelName": name, "baseURL": upstream.base_url(), "plaintextKey": name });
+    server.route(&json!({ "slices": [model(WHOLE), model(STREAMED)], "defaults": { "chatModel": WHOLE } }));
     let callers = (0..users).map(|n| server.user(&format!("caller{n}"), GRANT)).collect();
     server.start().await;
     (upstream, server, callers)
@@ -39,24 +46,26 @@ async fn what_was_delivered_a_second_before_a_kill_is_charged_once(mode: Mode) {
     // Answers fall due over four seconds, so the kill finds some settled, some under way and some not begun.
     for n in 0..COMPLETIONS {
         let pause = Duration::from_millis(40 * u64::try_from(n).unwrap());
-        let reply = if n % 2 == 0 {
-            Reply::completion("whole", Some((9_000, 3_000))).delayed(pause)
+        let (key, reply) = if is_streamed(n) {
+            (STREAMED, Reply::stream(&["in ", "parts"], USAGE))
         } else {
-            Reply::stream(&["in ", "parts"], Some((9_000, 3_000))).delayed(pause)
+            (WHOLE, Reply::completion("whole", USAGE))
         };
-        upstream.any_key().next(reply);
+        upstream.for_key(key).next(reply.delayed(pause));
     }
     let begun = Instant::now();
     let asking = (0..COMPLETIONS).map(|n| {
         let caller = &callers[n % USERS];
         async move {
-            if n % 2 == 0 {
-                let answer = caller.try_complete(&question(false)).await.filter(|answer| answer.status == 200)?;
-                answer.body.is_object().then(|| (answer.request_id(), answer.at))
-            } else {
-                // Whichever reply it gets, an answer that came whole counts.
-                let heard = caller.try_stream(&question(true), usize::MAX).await.filter(|heard| heard.complete)?;
+            let mut body = question(is_streamed(n));
+            if is_streamed(n) {
+                body["model"] = STREAMED.into();
+                let heard = caller.try_stream(&body, usize::MAX).await.filter(Heard::is_done)?;
                 Some((heard.request_id(), heard.at))
+            } else {
+                body["model"] = WHOLE.into();
+                let answer = caller.try_complete(&body).await.filter(|answer| answer.status == 200)?;
+                Some((answer.request_id(), answer.at))
             }
         }
     });
@@ -90,7 +99,7 @@ async fn what_was_delivered_a_second_before_a_kill_is_charged_once(mode: Mode) {
         assert_eq!((balances[&caller.id], caller.balance().await), (GRANT - spent, GRANT - spent));
     }
     // What was reserved for calls that died with the process is not lost for ever.
-    upstream.any_key().always(Reply::completion("again", Some((9_000, 3_000))));
+    upstream.any_key().always(Reply::completion("again", USAGE));
     assert_eq!(callers[0].complete(&question(false)).await.status, 200);
     assert!(server.stop().await.success());
     books.balance().await;
@@ -98,7 +107,7 @@ async fn what_was_delivered_a_second_before_a_kill_is_charged_once(mode: Mode) {
 
 async fn a_stream_is_finished_and_charged_before_the_server_ends(mode: Mode) {
     let (upstream, mut server, callers) = installed(mode, 1).await;
-    upstream.any_key().always(Reply::stream(&["word "; 20], Some((9_000, 3_000))).paced(Duration::from_millis(50)));
+    upstream.any_key().always(Reply::stream(&["word "; 20], USAGE).paced(Duration::from_millis(50)));
     let caller = callers[0].clone();
     let body = question(true);
     let (heard, ended) = tokio::join!(caller.stream(&body), async {

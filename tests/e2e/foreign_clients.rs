@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::server::{Mode, Server, in_both_modes};
-use crate::services::exported;
+use crate::stores::exported;
 use crate::upstream::{Reply, ScriptedUpstream, Step};
 
 in_both_modes!(node_client, python_client);
@@ -87,7 +87,7 @@ async fn converse(mode: Mode, mut client: Command) {
     assert_eq!(tools["model"], "scripted");
     assert_eq!(seen[1].json()["stream_options"]["include_usage"], true);
     let books = server.books().await;
-    let charges = crate::services::eventually("five charges", async || {
+    let charges = crate::stores::eventually("five charges", async || {
         Some(books.charges().await).filter(|charges| charges.len() >= 5)
     })
     .await;

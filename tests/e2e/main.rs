@@ -10,7 +10,7 @@ mod upstream;
 mod books;
 mod caller;
 mod server;
-mod services;
+mod stores;
 
 mod abandoned;
 mod crash;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::caller::{Caller, client, question};
 use crate::server::{Mode, Server};
-use crate::services::eventually;
+use crate::stores::eventually;
 use crate::upstream::{Reply, ScriptedUpstream};
 
 const GRANT: i64 = 10_000;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::books::Books;
 use crate::caller::Caller;
-use crate::services::{Cable, Database, Redis, eventually, free_port};
+use crate::stores::{Cable, Database, Redis, eventually, free_port};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_airi-server");
 

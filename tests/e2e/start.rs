@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::caller::{Caller, question};
 use crate::server::{Mode, Server};
-use crate::services::eventually;
+use crate::stores::eventually;
 
 #[tokio::test]
 async fn settings_with_three_mistakes_are_named_all_at_once() {
@@ -49,7 +48,7 @@ async fn a_second_process_on_one_data_directory_says_so_and_stops() {
     let mut server = Server::install(Mode::Embedded).await;
     server.start().await;
     let data = server.data();
-    server.set("PORT", &crate::services::free_port().to_string());
+    server.set("PORT", &crate::stores::free_port().to_string());
     let output = server.run(&["serve"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code().is_some_and(|code| code != 0), "{said}");
@@ -85,12 +84,15 @@ async fn the_first_run_prints_a_line_that_streams_a_paid_completion() {
     assert_eq!(charges.len(), 1);
     assert!(charges[0].amount >= 1);
 
-    // The second start has no first-run token to give away.
+    // The token is told once.
+    let token = curl.split("Bearer ").nth(1).and_then(|rest| rest.split('\'').next()).unwrap().to_owned();
     assert!(server.stop().await.success());
-    let before = server.log().matches("curl ").count();
+    let told = server.log().len();
     server.start().await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(server.log().matches("curl ").count(), before);
+    eventually("the ready line", async || server.log()[told..].contains("ready ").then_some(())).await;
+    let log = server.log();
+    assert!(!log[told..].contains(&token), "the token is told again");
+    assert_eq!(log[told..].matches("shown once").count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

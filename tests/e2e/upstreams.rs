@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::books::{Charge, Logged};
 use crate::caller::{Caller, question};
 use crate::server::{Mode, Server, in_both_modes};
-use crate::services::eventually;
+use crate::stores::eventually;
 use crate::upstream::{Ended, Reply, ScriptedUpstream, Step};
 
 const GRANT: i64 = 1_000;

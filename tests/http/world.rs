@@ -9,14 +9,14 @@ use airi_server::core::App;
 use airi_server::core::accounts::Accounts;
 use airi_server::core::admin::{Admin, Policy, Trail};
 use airi_server::core::config::Config;
-use airi_server::core::health::Health;
+use airi_server::core::health::{Health, LastAnswer, Liveness};
 use airi_server::core::ledger::Ledger;
 use airi_server::core::limits::Limits;
 use airi_server::core::llm::{Completions, RoutingPolicy, Settle, UsageRefusals, Walk};
 use airi_server::core::model::accounts::{Account, Email, Session, SignedIn};
 use airi_server::core::model::fact::Fact;
 use airi_server::core::model::ids::{EntryId, SessionId, UserId};
-use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, OpenOutcome};
+use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, Standing};
 use airi_server::core::model::limits::{Admission, Limit};
 use airi_server::core::model::page::{Page, Window};
 use airi_server::core::model::secret::Secret;
@@ -25,7 +25,7 @@ use airi_server::ports::journal::Journal;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
-    MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher,
+    MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher, MockProbe,
     MockSessionRepo, MockVault,
 };
 use airi_server::ports::probe::Probe;
@@ -181,6 +181,7 @@ impl World {
                 clock: clock.clone(),
                 ids: ids.clone(),
             },
+            storage: Liveness { probe: Arc::new(answering()), clock: clock.clone(), last: LastAnswer::default() },
             clock: clock.clone(),
         };
         let trail =
@@ -346,7 +347,7 @@ fn sessions() -> MockSessionRepo {
 fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
     let mut repo = MockLedgerRepo::new();
     let balance = Balance { flux: Flux::new(balance).unwrap(), version: 1 };
-    repo.expect_open().returning(move |_, _| Ok(OpenOutcome::Found(balance)));
+    repo.expect_find().returning(move |_| Ok(Standing::Open(balance)));
     repo.expect_debit().returning(move |debit: &Debit| Ok(DebitOutcome::Charged { charged: debit.amount, balance }));
     repo.expect_capacity().returning(|_| Ok(Flux::ZERO));
     repo.expect_list().returning(move |_, window, before: Option<&EntryId>| {
@@ -368,4 +369,10 @@ fn cold_cache() -> MockBalanceCache {
     cache.expect_offer().returning(|_, _| Ok(()));
     cache.expect_fill().returning(|_, _| Ok(()));
     cache
+}
+
+fn answering() -> MockProbe {
+    let mut probe = MockProbe::new();
+    probe.expect_check().returning(|| Ok(()));
+    probe
 }

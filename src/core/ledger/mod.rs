@@ -8,7 +8,7 @@ use super::model::config::InitialUserFlux;
 use super::model::fact::Fact;
 use super::model::ids::{EntryId, UserId};
 use super::model::ledger::{
-    Balance, Credit, CreditOutcome, Debit, DebitOutcome, Entry, EntryKind, Flux, OpenOutcome, Opening,
+    Balance, Credit, CreditOutcome, Debit, DebitOutcome, Entry, EntryKind, Flux, OpenOutcome, Opening, Standing,
 };
 use super::model::page::{Page, Window};
 use crate::ports::Fault;
@@ -45,9 +45,22 @@ impl Ledger {
 
     /// The balance as the database has it, whatever the cache says.
     pub async fn settled(&self, user: &UserId) -> Result<Flux, Error> {
+        // The grant is read only for whoever needs it: its store may be out of reach while balances are not.
+        let balance = match self.repo.find(user).await? {
+            Standing::Open(balance) => balance,
+            Standing::Closed => return Err(Error::new(Code::NotFound)),
+            Standing::Absent => self.open(user).await?,
+        };
+        if let Err(fault) = self.cache.fill(user, balance).await {
+            self.degraded("balance_cache.fill", &fault);
+        }
+        Ok(balance.flux)
+    }
+
+    async fn open(&self, user: &UserId) -> Result<Balance, Error> {
         let opening = self.opening().await?;
-        let balance = match self.repo.open(user, &opening).await? {
-            OpenOutcome::Found(balance) => balance,
+        match self.repo.open(user, &opening).await? {
+            OpenOutcome::Found(balance) => Ok(balance),
             OpenOutcome::Opened(balance) => {
                 self.journal.record(Fact::Credited {
                     user: user.clone(),
@@ -56,14 +69,10 @@ impl Ledger {
                     source: "initial_grant",
                     balance: balance.flux,
                 });
-                balance
+                Ok(balance)
             }
-            OpenOutcome::Closed => return Err(Error::new(Code::NotFound)),
-        };
-        if let Err(fault) = self.cache.fill(user, balance).await {
-            self.degraded("balance_cache.fill", &fault);
+            OpenOutcome::Closed => Err(Error::new(Code::NotFound)),
         }
-        Ok(balance.flux)
     }
 
     /// Charges at most what is left, once per (user, request).

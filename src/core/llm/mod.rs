@@ -26,6 +26,7 @@ use self::usage::{TokenCounts, UsageScanner};
 use self::walk::Routed;
 use super::config::Config;
 use super::error::{Code, Error};
+use super::health::Liveness;
 use super::ledger::Ledger;
 use super::model::config::{DefaultChatModel, FluxPer1kTokens, FluxPerRequest, LlmRouterConfig};
 use super::model::fact::Fact;
@@ -54,6 +55,8 @@ pub struct Completions {
     pub walk: Walk,
     /// Charges and logs.
     pub settle: Settle,
+    /// Whether the database can account for what a call costs.
+    pub storage: Liveness,
     /// Measures calls.
     pub clock: Arc<dyn Clock>,
 }
@@ -154,6 +157,7 @@ impl Completions {
 
     /// The gate: against the flat price rather than zero, so that a small remainder does not buy many unpaid calls.
     async fn admit(&self, user: UserId, request: RequestId) -> Result<Admission, Error> {
+        self.storage.require().await?;
         let per_request = self.config.required::<FluxPerRequest>().await?;
         let per_thousand_tokens = self.config.required::<FluxPer1kTokens>().await?;
         let mut balance = self.ledger.balance(&user).await?;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::core::config::Config;
 use crate::core::error::Error;
+use crate::core::health::{LastAnswer, Liveness};
 use crate::core::ledger::Ledger;
 use crate::core::llm::{Completion, CompletionCall, Completions, RoutingPolicy, Settle, UsageRefusals, Walk};
 use crate::core::model::fact::{Fact, StreamEnd};
@@ -134,7 +135,8 @@ impl World {
             clock: self.clone(),
             ids: self.clone(),
         };
-        Completions { config, ledger, walk, settle, clock: self.clone() }
+        let storage = Liveness { probe: self.clone(), clock: self.clone(), last: LastAnswer::default() };
+        Completions { config, ledger, walk, settle, storage, clock: self.clone() }
     }
 
     /// Sends one call and waits for its head.

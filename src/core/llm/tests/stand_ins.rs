@@ -23,6 +23,7 @@ use crate::ports::config::ConfigStore;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo};
 use crate::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
+use crate::ports::probe::Probe;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
 use crate::ports::upstream::UpstreamError;
 use crate::ports::vault::{MasterKey, Opened, Unreadable, Vault};
@@ -84,6 +85,13 @@ impl Vault for World {
     }
 }
 
+#[async_trait]
+impl Probe for World {
+    async fn check(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
 impl Journal for World {
     fn record(&self, fact: Fact) {
         self.facts.lock().unwrap().push(fact);
@@ -138,12 +146,12 @@ fn unused() -> Fault {
 #[async_trait]
 impl LedgerRepo for World {
     async fn find(&self, _: &UserId) -> Result<Standing, Fault> {
-        Err(unused())
-    }
-    async fn open(&self, _: &UserId, _: &Opening) -> Result<OpenOutcome, Fault> {
         give_way().await;
         let flux = Flux::saturating(self.balance.load(Ordering::SeqCst));
-        Ok(OpenOutcome::Found(Balance { flux, version: 1 }))
+        Ok(Standing::Open(Balance { flux, version: 1 }))
+    }
+    async fn open(&self, _: &UserId, _: &Opening) -> Result<OpenOutcome, Fault> {
+        Err(unused())
     }
     async fn debit(&self, debit: &Debit) -> Result<DebitOutcome, Fault> {
         give_way().await;
