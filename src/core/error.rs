@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::model::validation::Invalid;
 use crate::ports::{Fault, FaultKind};
 
 /// What sort of refusal a code is; the doors translate it, the core knows nothing of HTTP.
@@ -188,6 +189,12 @@ impl From<Fault> for Error {
             }
             FaultKind::Corrupt => Self::new(Code::Internal).because(fault),
         }
+    }
+}
+
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
+        Self::new(Code::InvalidRequest).with_details(invalid.details())
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod chats;
 pub mod config;
 pub mod error;
 pub mod health;

@@ -95,6 +95,13 @@ impl MetricsJournal {
                     self.instruments.http_duration.record(duration_ms / 1_000.0, &labels);
                 }
             }
+            Fact::ChatPushed { messages } => {
+                counters.chat_messages.add(*messages as u64, &[]);
+                counters.ws_received.add(*messages as u64, &[]);
+            }
+            Fact::ChatTold { messages } => counters.ws_sent.add(*messages as u64, &[]),
+            Fact::SocketOpened => self.instruments.sockets.add(1, &[]),
+            Fact::SocketClosed => self.instruments.sockets.add(-1, &[]),
             Fact::GenerationRequested { .. }
             | Fact::Debited { .. }
             | Fact::Degraded { .. }
@@ -240,7 +247,11 @@ fn write(fact: &Fact) {
             toSeq = event.payload.to_seq,
             "chat event could not be published"
         ),
-        Fact::FirstByte { .. }
+        Fact::ChatPushed { .. }
+        | Fact::ChatTold { .. }
+        | Fact::SocketOpened
+        | Fact::SocketClosed
+        | Fact::FirstByte { .. }
         | Fact::UpstreamRefused { .. }
         | Fact::InsufficientBalance
         | Fact::HttpStarted { .. }

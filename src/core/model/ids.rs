@@ -60,6 +60,10 @@ ids! {
     MessageId;
     /// One row of `chat_members`.
     MemberId;
+    /// One character.
+    CharacterId;
+    /// One provider configuration, of a user or of the system.
+    ProviderId;
     /// One running process of this server.
     InstanceId;
     /// A key slot of an upstream (`keys[].id`): safe to label metrics with, unlike the key.

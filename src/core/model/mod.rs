@@ -20,3 +20,4 @@ pub mod principal;
 pub mod request_log;
 pub mod secret;
 pub mod tts;
+pub mod validation;
