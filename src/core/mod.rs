@@ -1,7 +1,7 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · accounts · health · ledger · limits · llm · admin.
+//! config · accounts · health · ledger · limits · llm · chats · admin.
 
 pub mod accounts;
 pub mod admin;
@@ -32,6 +32,8 @@ pub struct App {
     pub limits: Arc<limits::Limits>,
     /// Chat completions.
     pub completions: Arc<llm::Completions>,
+    /// Conversations.
+    pub chats: Arc<chats::Chats>,
     /// What operators may do.
     pub admin: Arc<admin::Admin>,
     /// Readiness.
@@ -87,7 +89,7 @@ impl App {
             },
             settle: llm::Settle {
                 ledger: ledger.clone(),
-                tasks,
+                tasks: tasks.clone(),
                 journal: journal.clone(),
                 clock: clock.clone(),
                 ids: ids.clone(),
@@ -97,6 +99,13 @@ impl App {
                 clock: clock.clone(),
                 last: health::LastAnswer::default(),
             },
+            clock: clock.clone(),
+        });
+        let chats = Arc::new(chats::Chats {
+            repo: ports.chats,
+            teller: chats::Teller::new(ports.broadcaster, journal.clone()),
+            tasks,
+            ids: ids.clone(),
             clock: clock.clone(),
         });
         let admin = Arc::new(admin::Admin {
@@ -110,6 +119,6 @@ impl App {
         let mut probes = vec![("db", ports.storage)];
         probes.extend(ports.probes);
         let health = Arc::new(health::Health { probes });
-        Self { config, accounts, ledger, limits, completions, admin, health, journal, ids, clock }
+        Self { config, accounts, ledger, limits, completions, chats, admin, health, journal, ids, clock }
     }
 }

@@ -4,6 +4,7 @@ use poem_openapi::{LicenseObject, OpenApi, OpenApiService, ServerObject, Tags};
 use serde_json::{Map, Value};
 
 use super::admin::AdminApi;
+use super::chats::ChatsApi;
 use super::health::HealthApi;
 use super::ledger::LedgerApi;
 use super::llm::LlmApi;
@@ -19,6 +20,8 @@ pub(super) enum Tag {
     /// token as its key.
     #[oai(rename = "LLM")]
     Llm,
+    /// Conversations and who is in them. Messages travel by the socket `GET /ws/chat?token=TOKEN`.
+    Chats,
     /// Operations for administrators: a session whose verified address is on the list the server was started with.
     Admin,
 }
@@ -30,7 +33,7 @@ const DESCRIPTION: &str = "Identity, a prepaid credit ledger and an OpenAI-compa
 
 /// Every operation there is. Adding a door means adding it here.
 pub(super) fn service() -> OpenApiService<impl OpenApi + 'static, ()> {
-    OpenApiService::new((HealthApi, LedgerApi, LlmApi, AdminApi), "airi-server", env!("CARGO_PKG_VERSION"))
+    OpenApiService::new((HealthApi, LedgerApi, LlmApi, AdminApi, ChatsApi), "airi-server", env!("CARGO_PKG_VERSION"))
         .description(DESCRIPTION)
         .license(LicenseObject::new("MIT"))
         .server(ServerObject::new("/").description("This server"))

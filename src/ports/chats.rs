@@ -5,7 +5,9 @@ use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 
 use super::Fault;
-use crate::core::model::chats::{Append, Barred, Chat, ChatEvent, Heard, LogPage, Member, NewChat, Participant, Push};
+use crate::core::model::chats::{
+    Append, Barred, Chat, ChatEvent, Heard, ListAnchor, LogPage, Member, NewChat, Participant, Push,
+};
 use crate::core::model::ids::{ChatId, MemberId, UserId};
 
 /// The tables `chats`, `chat_members` and `messages` (contract `chats.md` §2–4).
@@ -96,15 +98,6 @@ pub enum Join {
     Present(Member),
     /// Nobody has this account; nothing was written.
     UnknownUser,
-}
-
-/// The last chat of the page before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListAnchor {
-    /// Its `updated_at`.
-    pub updated_at: DateTime<Utc>,
-    /// Its id.
-    pub id: ChatId,
 }
 
 /// Publishes to every process and hears what others publish (contract `chats.md` §7).

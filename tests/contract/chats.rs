@@ -6,11 +6,11 @@ use std::sync::Arc;
 use airi_server::adapters::sqlite::accounts::SqliteAccounts;
 use airi_server::adapters::sqlite::chats::SqliteChats;
 use airi_server::core::model::chats::{
-    Append, Appended, Barred, Chat, ChatKind, Draft, LogPage, Member, NewChat, Participant, Push, Role,
+    Append, Appended, Barred, Chat, ChatKind, Draft, ListAnchor, LogPage, Member, NewChat, Participant, Push, Role,
 };
 use airi_server::core::model::ids::{ChatId, MemberId, MessageId, UserId};
 use airi_server::ports::accounts::AccountRepo;
-use airi_server::ports::chats::{ChatRepo, Creation, Join, ListAnchor};
+use airi_server::ports::chats::{ChatRepo, Creation, Join};
 use futures::future::join_all;
 
 use crate::accounts::{account, at, without_password};

@@ -5,6 +5,7 @@ mod admin;
 mod bodies;
 mod cases;
 mod chat;
+mod chats;
 mod cors;
 mod doors;
 mod flux;

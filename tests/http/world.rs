@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use airi_server::core::App;
 use airi_server::core::accounts::Accounts;
 use airi_server::core::admin::{Admin, Policy, Trail};
+use airi_server::core::chats::{Chats, Teller};
 use airi_server::core::config::Config;
 use airi_server::core::health::{Health, LastAnswer, Liveness};
 use airi_server::core::ledger::Ledger;
@@ -25,8 +26,8 @@ use airi_server::ports::journal::Journal;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
-    MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher, MockProbe,
-    MockSessionRepo, MockVault,
+    MockAccountRepo, MockAuditLog, MockBalanceCache, MockBroadcaster, MockChatRepo, MockConfigStore, MockLedgerRepo,
+    MockPasswordHasher, MockProbe, MockSessionRepo, MockVault,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
@@ -201,6 +202,7 @@ impl World {
             ledger,
             limits: Arc::new(limits),
             completions: Arc::new(completions),
+            chats: Arc::new(chats(&journal, &clock, &ids)),
             admin: Arc::new(admin),
             health: Arc::new(Health { probes: self.probes }),
             journal,
@@ -355,6 +357,16 @@ fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
         Ok(Page::cut(entries.clone(), window.limit))
     });
     repo
+}
+
+fn chats(journal: &Arc<dyn Journal>, clock: &Arc<dyn Clock>, ids: &Arc<dyn IdSource>) -> Chats {
+    Chats {
+        repo: Arc::new(MockChatRepo::new()),
+        teller: Teller::new(Arc::new(MockBroadcaster::new()), journal.clone()),
+        tasks: Arc::new(AtOnce),
+        ids: ids.clone(),
+        clock: clock.clone(),
+    }
 }
 
 fn patient_log() -> MockAuditLog {

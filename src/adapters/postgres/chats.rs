@@ -9,11 +9,11 @@ use super::chat_rows::{
 };
 use super::fault::{corrupt, fault};
 use crate::core::model::chats::{
-    Append, Appended, Barred, Chat, LogPage, Member, NewChat, Numbered, Participant, Push, number,
+    Append, Appended, Barred, Chat, ListAnchor, LogPage, Member, NewChat, Numbered, Participant, Push, number,
 };
 use crate::core::model::ids::{ChatId, MemberId, UserId};
 use crate::ports::Fault;
-use crate::ports::chats::{ChatRepo, Creation, Join, ListAnchor};
+use crate::ports::chats::{ChatRepo, Creation, Join};
 
 /// Chats in `chats`, `chat_members` and `messages`, beside a reference server that may write them too.
 #[derive(Clone, Debug)]

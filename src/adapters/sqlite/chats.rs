@@ -8,10 +8,12 @@ use chrono::{DateTime, Utc};
 use super::chat_rows::{self as rows, ChatRow, MemberRow, MessageRow, admitted, chat, member, message};
 use super::fault::fault;
 use super::{Sqlite, micros};
-use crate::core::model::chats::{Append, Appended, Barred, Chat, LogPage, Member, NewChat, Participant, Push, number};
+use crate::core::model::chats::{
+    Append, Appended, Barred, Chat, ListAnchor, LogPage, Member, NewChat, Participant, Push, number,
+};
 use crate::core::model::ids::{ChatId, MemberId, UserId};
 use crate::ports::Fault;
-use crate::ports::chats::{ChatRepo, Creation, Join, ListAnchor};
+use crate::ports::chats::{ChatRepo, Creation, Join};
 
 /// Chats in `chats`, `chat_members` and `messages`.
 #[derive(Clone, Debug)]

@@ -12,12 +12,15 @@ use serde_json::json;
 
 use super::error::{Code, Error};
 use super::model::chats::{
-    Append, Appended, Barred, Chat, ChatKind, Draft, LogPage, Member, NewChat, Participant, Push,
+    Append, Appended, Barred, Chat, ChatKind, Draft, ListAnchor, LogPage, Member, NewChat, Participant, Push,
 };
 use super::model::fact::Fact;
 use super::model::ids::{ChatId, MemberId, UserId};
-use crate::ports::chats::{ChatRepo, Creation, Join, ListAnchor};
+use crate::ports::chats::{ChatRepo, Creation, Join};
 use crate::ports::runtime::{Clock, IdSource, Tasks};
+
+use protocol::Request;
+use session::Answer;
 
 pub use request::{AddMember, CreateChat, UpdateChat};
 pub use tell::Teller;
@@ -151,6 +154,16 @@ impl Chats {
         self.teller.tell(&push.chat, &written, &readers).await;
         let given = written.first().zip(written.last()).map(|(first, last)| (first.seq, last.seq));
         Ok(Sent { seq, given })
+    }
+
+    /// Runs a call of a socket.
+    pub async fn perform(self: &Arc<Self>, caller: &UserId, request: Request) -> Result<Answer, Error> {
+        match request {
+            Request::Send { chat, drafts } => self.send(caller, chat, drafts).await.map(Answer::Sent),
+            Request::Pull { chat, after, limit } => self.pull(caller, &chat, after, limit).await.map(Answer::Page),
+            // The session answers these itself.
+            Request::Authenticate { .. } => Err(Error::new(Code::BadRequest)),
+        }
     }
 
     /// The messages behind `after`.
