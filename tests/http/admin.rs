@@ -42,6 +42,7 @@ fn client(seen: &Seen) -> Client {
         ledger: base.ledger.clone(),
         limits: base.limits.clone(),
         completions: base.completions.clone(),
+        chats: base.chats.clone(),
         admin,
         health: base.health.clone(),
         journal: base.journal.clone(),
