@@ -18,7 +18,9 @@ use crate::adapters::llm::HttpUpstream;
 use crate::adapters::memory::session_cache::CachedSessions;
 use crate::adapters::runtime::{RandomIds, SystemClock, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
+use crate::adapters::sandbox_voice::SandboxVoice;
 use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
+use crate::adapters::tts::{Egress, Engines, UnspeechUpstream};
 use crate::adapters::{postgres, sqlite};
 use crate::core::App;
 use crate::core::admin::Policy;
@@ -28,12 +30,14 @@ use crate::core::model::ids::InstanceId;
 use crate::core::model::secret::Secret;
 use crate::ports::accounts::{AccountRepo, SessionRepo};
 use crate::ports::audit::AuditLog;
+use crate::ports::characters::CharacterRepo;
 use crate::ports::chats::Broadcaster;
 use crate::ports::config::ConfigStore;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo, UsageMeter};
 use crate::ports::limits::{RateLimiter, Slots};
 use crate::ports::probe::Probe;
+use crate::ports::providers::ProviderRepo;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
 use crate::ports::{Fault, Ports};
 use crate::settings::Settings;
@@ -85,6 +89,8 @@ struct Storage {
     meter: Arc<dyn UsageMeter>,
     config: Arc<dyn ConfigStore>,
     audit: Arc<dyn AuditLog>,
+    characters: Arc<dyn CharacterRepo>,
+    providers: Arc<dyn ProviderRepo>,
     probe: Arc<dyn Probe>,
     insert_rows: InsertRows,
     close_database: Close,
@@ -135,6 +141,8 @@ impl World {
         let secrets = secrets::of(settings)?;
         let store = coordination.config.unwrap_or(storage.config);
         let upstream = Arc::new(HttpUpstream::new(&settings.llm.upstream)?);
+        let egress = egress(&upstream)?;
+        let voice = Arc::new(Engines { egress: egress.clone(), ids: ids.clone() });
         let ports = Ports {
             accounts: storage.accounts,
             sessions: Arc::new(CachedSessions::new(storage.sessions, clock.clone())),
@@ -147,8 +155,12 @@ impl World {
             limits: coordination.limits,
             slots: coordination.slots,
             llm: Arc::new(SandboxUpstream { inner: upstream, clock: clock.clone() }),
+            tts: Arc::new(SandboxVoice { inner: voice }),
+            speech: Arc::new(UnspeechUpstream { egress }),
             vault: Arc::new(EnvelopeVault::new(&secrets.master_key, settings.llm.master_key_previous.as_ref())?),
             audit: storage.audit,
+            characters: storage.characters,
+            providers: storage.providers,
             journal,
             storage: storage.probe,
             probes: coordination.probe.map(|probe| ("redis", probe)).into_iter().collect(),
@@ -177,6 +189,13 @@ impl World {
             telemetry.shutdown().await;
         }
     }
+}
+
+/// The way out speech shares with chat: one client, one judgement of addresses.
+fn egress(upstream: &HttpUpstream) -> Result<Egress, Fault> {
+    let tls = crate::adapters::llm::tls()
+        .map_err(|error| Fault::new(crate::ports::FaultKind::Unavailable, "speech.tls", error))?;
+    Ok(Egress { client: upstream.client(), admit: upstream.admit(), connect: upstream.connect(), tls: Arc::new(tls) })
 }
 
 /// Password hashing takes 16 MiB and a tenth of a second of a core each.

@@ -55,9 +55,17 @@ fn every_operation_can_be_named_found_and_understood() {
 #[test]
 fn successful_bodies_show_an_example() {
     let spec: Value = serde_json::from_str(&spec_json()).unwrap();
-    for (name, operation) in operations() {
-        let content = &operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
-        let schema = content.as_str().unwrap_or_else(|| panic!("{name} has no JSON answer"));
+    for (name, operation) in
+        operations().into_iter().filter(|(_, operation)| operation["operationId"] != "createSpeech")
+    {
+        let answers = operation["responses"].as_object().unwrap();
+        let (status, answer) = answers.iter().find(|(status, _)| status.starts_with('2')).unwrap();
+        if status == "204" {
+            continue;
+        }
+        let content = &answer["content"]["application/json"]["schema"];
+        let content = content["$ref"].as_str().or_else(|| content["items"]["$ref"].as_str());
+        let schema = content.unwrap_or_else(|| panic!("{name} has no JSON answer"));
         let schema = schema.strip_prefix("#/components/schemas/").unwrap();
         assert!(!spec["components"]["schemas"][schema]["example"].is_null(), "{schema} has no example");
     }

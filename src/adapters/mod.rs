@@ -12,5 +12,7 @@ pub mod postgres;
 pub mod redis;
 pub mod runtime;
 pub mod sandbox;
+pub mod sandbox_voice;
 pub mod sqlite;
 pub mod telemetry;
+pub mod tts;

@@ -3,7 +3,9 @@
 mod backup;
 mod doctor;
 mod flux;
+mod holds;
 mod keys;
+mod ledger;
 mod migrate;
 mod openapi;
 mod output;
@@ -48,6 +50,12 @@ enum Command {
     /// Give flux.
     #[command(subcommand)]
     Flux(flux::Command),
+    /// Check the books.
+    #[command(subcommand)]
+    Ledger(ledger::Command),
+    /// Void what dead processes left set aside.
+    #[command(subcommand)]
+    Holds(holds::Command),
     /// Write or read upstreams, keys and model aliases.
     #[command(subcommand)]
     Router(router::Command),
@@ -109,6 +117,8 @@ async fn dispatch(command: Command, settings: Settings) -> anyhow::Result<Outcom
         Command::Migrate => migrate::run(&settings).await,
         Command::User(command) => user::run(&settings, command).await,
         Command::Flux(command) => flux::run(&settings, command).await,
+        Command::Ledger(command) => ledger::run(&settings, command).await,
+        Command::Holds(command) => holds::run(&settings, command).await,
         Command::Router(command) => router::run(&settings, command).await,
         Command::Keys(command) => keys::run(&settings, command).await,
         Command::Backup(args) => backup::run(&settings, &args).await,

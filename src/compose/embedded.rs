@@ -11,9 +11,11 @@ use crate::adapters::memory::limits::MemoryLimits;
 use crate::adapters::memory::slots::MemorySlots;
 use crate::adapters::sqlite::accounts::SqliteAccounts;
 use crate::adapters::sqlite::audit::SqliteAuditLog;
+use crate::adapters::sqlite::characters::SqliteCharacters;
 use crate::adapters::sqlite::config::SqliteConfig;
 use crate::adapters::sqlite::ledger::SqliteLedger;
 use crate::adapters::sqlite::meter::SqliteMeter;
+use crate::adapters::sqlite::providers::SqliteProviders;
 use crate::adapters::sqlite::request_log::SqliteRequestLog;
 use crate::adapters::sqlite::sessions::SqliteSessions;
 use crate::adapters::sqlite::{self, Ownership, Sqlite, SqliteProbe};
@@ -46,6 +48,8 @@ pub(super) fn of(db: Sqlite) -> Storage {
         meter: Arc::new(SqliteMeter { db: db.clone() }),
         config: Arc::new(SqliteConfig { db: db.clone(), listeners: sqlite::config::listeners() }),
         audit: Arc::new(SqliteAuditLog { db: db.clone() }),
+        characters: Arc::new(SqliteCharacters { db: db.clone() }),
+        providers: Arc::new(SqliteProviders { db: db.clone() }),
         probe: Arc::new(SqliteProbe { db: db.clone() }),
         insert_rows: Box::new(move |rows| {
             let log = log.clone();

@@ -8,9 +8,11 @@ use crate::adapters::memory::broadcaster::MemoryBroadcaster;
 use crate::adapters::memory::limits::MemoryLimits;
 use crate::adapters::postgres::accounts::PgAccounts;
 use crate::adapters::postgres::audit::PgAuditLog;
+use crate::adapters::postgres::characters::PgCharacters;
 use crate::adapters::postgres::config::PgConfig;
 use crate::adapters::postgres::ledger::PgLedger;
 use crate::adapters::postgres::meter::PgMeter;
+use crate::adapters::postgres::providers::PgProviders;
 use crate::adapters::postgres::request_log::PgRequestLog;
 use crate::adapters::postgres::sessions::PgSessions;
 use crate::adapters::postgres::{self, PgProbe, PostgresSettings};
@@ -41,6 +43,8 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
         meter: Arc::new(PgMeter { pool: pool.clone() }),
         config: Arc::new(PgConfig { pool: pool.clone(), listeners: postgres::config::listeners() }),
         audit: Arc::new(PgAuditLog { pool: pool.clone() }),
+        characters: Arc::new(PgCharacters { pool: pool.clone() }),
+        providers: Arc::new(PgProviders { pool: pool.clone() }),
         probe: Arc::new(PgProbe { pool: pool.clone() }),
         insert_rows: Box::new(move |rows| {
             let log = log.clone();

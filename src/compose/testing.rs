@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::{Storage, embedded};
+use super::{Storage, egress, embedded};
 use crate::adapters::crypto::{EnvelopeVault, ScryptPasswords, generate_master_key};
 use crate::adapters::frozen::FrozenClock;
 use crate::adapters::llm::{HttpUpstream, UpstreamSettings};
 use crate::adapters::runtime::{RandomIds, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
+use crate::adapters::sandbox_voice::SandboxVoice;
 use crate::adapters::sqlite;
+use crate::adapters::tts::{Engines, UnspeechUpstream};
 use crate::core::Policies;
 use crate::core::llm::RoutingPolicy;
 use crate::core::model::fact::Fact;
 use crate::ports::journal::Journal;
-use crate::ports::runtime::Clock;
+use crate::ports::runtime::{Clock, IdSource};
 use crate::ports::{Fault, Ports};
 
 /// Swallows facts.
@@ -30,13 +32,17 @@ pub const START: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
 /// A complete world on an in-memory database: `Ports { ledger: my_double, ..ports().await? }`.
 pub async fn ports() -> Result<Ports, Fault> {
-    let Storage { accounts, sessions, ledger, meter, config, audit, probe, .. } =
+    let Storage { accounts, sessions, ledger, meter, config, audit, characters, providers, probe, .. } =
         embedded::of(sqlite::in_memory().await?);
     let clock: Arc<dyn Clock> = Arc::new(FrozenClock::at(START));
     let coordination = embedded::coordination(&clock);
     let vault = EnvelopeVault::new(&generate_master_key(), None)
         .map_err(|error| Fault::new(crate::ports::FaultKind::Corrupt, "testing.vault", error))?;
     let insecure = UpstreamSettings { allow_insecure: true, ..UpstreamSettings::default() };
+    let upstream = Arc::new(HttpUpstream::new(&insecure)?);
+    let egress = egress(&upstream)?;
+    let ids: Arc<dyn IdSource> = Arc::new(RandomIds::new());
+    let voice = Arc::new(Engines { egress: egress.clone(), ids: ids.clone() });
     Ok(Ports {
         accounts,
         sessions,
@@ -48,14 +54,18 @@ pub async fn ports() -> Result<Ports, Fault> {
         broadcaster: coordination.broadcaster,
         limits: coordination.limits,
         slots: coordination.slots,
-        llm: Arc::new(SandboxUpstream { inner: Arc::new(HttpUpstream::new(&insecure)?), clock: clock.clone() }),
+        llm: Arc::new(SandboxUpstream { inner: upstream, clock: clock.clone() }),
+        tts: Arc::new(SandboxVoice { inner: voice }),
+        speech: Arc::new(UnspeechUpstream { egress }),
         vault: Arc::new(vault),
         audit,
+        characters,
+        providers,
         journal: Arc::new(Silent),
         storage: probe,
         probes: Vec::new(),
         clock,
-        ids: Arc::new(RandomIds::new()),
+        ids,
         tasks: Arc::new(TrackedTasks::default()),
     })
 }

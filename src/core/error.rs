@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::model::ownership::OwnerOnly;
+use super::model::validation::Invalid;
 use crate::ports::{Fault, FaultKind};
 
 /// What sort of refusal a code is; the doors translate it, the core knows nothing of HTTP.
@@ -188,6 +190,23 @@ impl From<Fault> for Error {
             }
             FaultKind::Corrupt => Self::new(Code::Internal).because(fault),
         }
+    }
+}
+
+impl<T> OwnerOnly<T> {
+    /// What was done, or the refusal: what is missing is told before what is somebody else's.
+    pub fn done(self) -> Result<T, Error> {
+        match self {
+            Self::Done(value) => Ok(value),
+            Self::Missing => Err(Error::new(Code::NotFound)),
+            Self::Foreign => Err(Error::new(Code::Forbidden)),
+        }
+    }
+}
+
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
+        Self::new(Code::InvalidRequest).with_details(invalid.details())
     }
 }
 

@@ -1,10 +1,11 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · accounts · health · ledger · limits · llm · admin.
+//! config · accounts · health · ledger · limits · llm · tts · sealing · characters · providers · admin.
 
 pub mod accounts;
 pub mod admin;
+pub mod characters;
 pub mod config;
 pub mod error;
 pub mod health;
@@ -12,6 +13,9 @@ pub mod ledger;
 pub mod limits;
 pub mod llm;
 pub mod model;
+pub mod providers;
+pub mod sealing;
+pub mod tts;
 
 use std::sync::Arc;
 
@@ -31,6 +35,12 @@ pub struct App {
     pub limits: Arc<limits::Limits>,
     /// Chat completions.
     pub completions: Arc<llm::Completions>,
+    /// Speech.
+    pub speech: Arc<tts::Speech>,
+    /// Characters.
+    pub characters: Arc<characters::Characters>,
+    /// Provider configurations.
+    pub providers: Arc<providers::Providers>,
     /// What operators may do.
     pub admin: Arc<admin::Admin>,
     /// Readiness.
@@ -86,7 +96,7 @@ impl App {
             },
             settle: llm::Settle {
                 ledger: ledger.clone(),
-                tasks,
+                tasks: tasks.clone(),
                 journal: journal.clone(),
                 clock: clock.clone(),
                 ids: ids.clone(),
@@ -97,6 +107,50 @@ impl App {
                 last: health::LastAnswer::default(),
             },
             clock: clock.clone(),
+        });
+        let speech = Arc::new(tts::Speech {
+            config: config.clone(),
+            gate: tts::Gate {
+                config: config.clone(),
+                ledger: ledger.clone(),
+                meter: ports.meter.clone(),
+                journal: journal.clone(),
+                in_flight: tts::InFlight::default(),
+                sandbox: policies.routing.sandbox,
+            },
+            walk: tts::Walk {
+                engine: ports.tts,
+                vault: vault.clone(),
+                journal: journal.clone(),
+                clock: clock.clone(),
+                policy: policies.routing,
+            },
+            settle: tts::Settle {
+                ledger: ledger.clone(),
+                meter: ports.meter,
+                tasks,
+                journal: journal.clone(),
+                clock: clock.clone(),
+                ids: ids.clone(),
+            },
+            limits: limits.clone(),
+            slots: ports.slots,
+            streaming: ports.speech,
+            copies: tts::voices::Copies::default(),
+            clock: clock.clone(),
+        });
+        let characters = Arc::new(characters::Characters {
+            repo: ports.characters,
+            sealing: sealing::Sealing { vault: vault.clone() },
+            clock: clock.clone(),
+            ids: ids.clone(),
+            journal: journal.clone(),
+        });
+        let providers = Arc::new(providers::Providers {
+            repo: ports.providers,
+            sealing: sealing::Sealing { vault: vault.clone() },
+            clock: clock.clone(),
+            ids: ids.clone(),
         });
         let admin = Arc::new(admin::Admin {
             store: ports.config,
@@ -109,6 +163,20 @@ impl App {
         let mut probes = vec![("db", ports.storage)];
         probes.extend(ports.probes);
         let health = Arc::new(health::Health { probes });
-        Self { config, accounts, ledger, limits, completions, admin, health, journal, ids, clock }
+        Self {
+            config,
+            accounts,
+            ledger,
+            limits,
+            completions,
+            speech,
+            characters,
+            providers,
+            admin,
+            health,
+            journal,
+            ids,
+            clock,
+        }
     }
 }

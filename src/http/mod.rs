@@ -8,6 +8,9 @@ mod admin;
 mod admin_documents;
 pub mod admin_views;
 pub mod auth;
+mod character_documents;
+mod character_sheet;
+mod characters;
 mod docs;
 pub mod error;
 mod health;
@@ -16,8 +19,11 @@ mod llm;
 pub mod middleware;
 mod openai;
 pub mod payload;
+mod providers;
 mod serve;
 mod spec;
+mod tts;
+mod ws;
 
 use std::sync::Arc;
 
@@ -34,6 +40,7 @@ use middleware::cors::{TrustedOrigins, cors};
 use middleware::guard::{AllowedMethods, answer, limit_head, secure};
 use middleware::limit_body::{BodyLimits, limit_body};
 use middleware::trace::{Tracer, trace};
+use ws::speech::speech_socket;
 
 pub use serve::{serve, serve_metrics};
 pub use spec::spec_json;
@@ -84,7 +91,8 @@ pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken
         accounts: app.accounts.clone(),
         administrators: Arc::new(Administrators::parse(&settings.admin_emails)),
     };
-    let readiness = Arc::new(Readiness::new(app.clone(), leaving));
+    let readiness = Arc::new(Readiness::new(app.clone(), leaving.clone()));
+    let spoken_to = app.clone();
     let tracer = Arc::new(Tracer { app: app.clone(), trusted_hops: settings.trusted_proxy_hops });
     let methods = Arc::new(AllowedMethods::from_spec(&spec::document()));
     let origins = Arc::new(settings.additional_trusted_origins.clone());
@@ -99,6 +107,7 @@ pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken
         // Each layer is part of the type of the next; without a cut the compiler gives up on their futures.
         .boxed()
         .around(move |next, req| limit_body(next, req, limits))
+        .around(move |next, req| speech_socket(next, req, spoken_to.clone(), leaving.clone()))
         .around(limit_head)
         .around(move |next, req| answer(next, req, methods.clone()))
         .boxed()

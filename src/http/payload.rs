@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt};
 use poem::{Body, FromRequest, IntoResponse, Request, RequestBody, Response};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaSchemaRef, Registry};
-use poem_openapi::types::{ParseFromParameter, ParseResult, Type};
+use poem_openapi::types::{ParseFromJSON, ParseFromParameter, ParseResult, ToJSON, Type};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use serde_json::Value;
 
@@ -128,6 +128,58 @@ impl<S: Type> IntoResponse for EventBytes<S> {
             // Asks reverse proxies not to collect events before passing them on.
             .header("x-accel-buffering", "no")
             .body(self.body)
+    }
+}
+
+/// A member documented as `S` whose JSON exists already; rows of other servers may not fit `S` exactly.
+#[derive(Debug)]
+pub(super) struct Described<S> {
+    value: Value,
+    schema: PhantomData<fn() -> S>,
+}
+
+impl<S> Described<S> {
+    /// Takes a value as it is.
+    pub(super) fn new(value: Value) -> Self {
+        Self { value, schema: PhantomData }
+    }
+}
+
+impl<S: Type> Type for Described<S> {
+    const IS_REQUIRED: bool = S::IS_REQUIRED;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        S::name()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        S::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        S::register(registry);
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl<S: Type> ParseFromJSON for Described<S> {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        Ok(Self::new(value.unwrap_or_default()))
+    }
+}
+
+impl<S: Type> ToJSON for Described<S> {
+    fn to_json(&self) -> Option<Value> {
+        Some(self.value.clone())
     }
 }
 

@@ -4,9 +4,12 @@ use poem_openapi::{LicenseObject, OpenApi, OpenApiService, ServerObject, Tags};
 use serde_json::{Map, Value};
 
 use super::admin::AdminApi;
+use super::characters::CharacterApi;
 use super::health::HealthApi;
 use super::ledger::LedgerApi;
 use super::llm::LlmApi;
+use super::providers::ProviderApi;
+use super::tts::AudioApi;
 
 /// What the operations are grouped by.
 #[derive(Tags)]
@@ -19,6 +22,12 @@ pub(super) enum Tag {
     /// token as its key.
     #[oai(rename = "LLM")]
     Llm,
+    /// Speech, paid in flux by the character. `/audio/speech` takes OpenAI's body: point any OpenAI client at `/api/v1`.
+    Audio,
+    /// Characters: made by one, seen, liked and bookmarked by all.
+    Characters,
+    /// What a user has configured for the providers the client knows. Values are sealed when stored.
+    Providers,
     /// Operations for administrators: a session whose verified address is on the list the server was started with.
     Admin,
 }
@@ -30,10 +39,14 @@ const DESCRIPTION: &str = "Identity, a prepaid credit ledger and an OpenAI-compa
 
 /// Every operation there is. Adding a door means adding it here.
 pub(super) fn service() -> OpenApiService<impl OpenApi + 'static, ()> {
-    OpenApiService::new((HealthApi, LedgerApi, LlmApi, AdminApi), "airi-server", env!("CARGO_PKG_VERSION"))
-        .description(DESCRIPTION)
-        .license(LicenseObject::new("MIT"))
-        .server(ServerObject::new("/").description("This server"))
+    OpenApiService::new(
+        (HealthApi, LedgerApi, LlmApi, AudioApi, CharacterApi, ProviderApi, AdminApi),
+        "airi-server",
+        env!("CARGO_PKG_VERSION"),
+    )
+    .description(DESCRIPTION)
+    .license(LicenseObject::new("MIT"))
+    .server(ServerObject::new("/").description("This server"))
 }
 
 /// The OpenAPI document: the same text in the committed file, at `/openapi.json` and in the UI. Needs no running

@@ -1,16 +1,20 @@
-//! Money: the balance row and its append-only entries, copies of balances, and sub-flux units.
+//! Money: the balance row, its append-only entries and its holds, copies of balances, and sub-flux units.
 
 use async_trait::async_trait;
 
 use super::Fault;
+use crate::core::model::hold::{Hold, HoldOutcome};
 use crate::core::model::ids::{EntryId, RequestId, UserId};
 use crate::core::model::ledger::{
-    Balance, Credit, CreditOutcome, Debit, DebitOutcome, Entry, OpenOutcome, Opening, Standing,
+    Balance, Credit, CreditOutcome, Debit, DebitOutcome, Entry, Flux, OpenOutcome, Opening, Standing,
 };
 use crate::core::model::meter::{MeterReading, MeteredUse};
 use crate::core::model::page::{Page, Window};
+use crate::core::model::verify::Verified;
 
-/// `user_flux` and `flux_transaction`.
+/// `user_flux`, `flux_transaction` and `flux_hold`.
+///
+/// What can be spent is `flux − held`. Whoever writes a row MUST void its lapsed holds first.
 ///
 /// Every writing method MUST lock the balance row first, look for a replay second, decide with the rules of
 /// `core::model::ledger`, then write balance and entry in the same transaction. Entries of one user MUST carry
@@ -25,9 +29,29 @@ pub trait LedgerRepo: Send + Sync {
     /// many ask at the same time.
     async fn open(&self, user: &UserId, opening: &Opening) -> Result<OpenOutcome, Fault>;
 
-    /// Charges at most what is left. MUST return the first outcome when (user, request) was seen before.
+    /// Charges at most what is available; held flux is left alone. MUST return the first outcome when (user, request) was seen before.
     /// A closed or absent row is a balance of zero.
     async fn debit(&self, debit: &Debit) -> Result<DebitOutcome, Fault>;
+
+    /// Sets flux aside for a request until its lease ends. A repetition answers what is held, never less, and never
+    /// shortens the lease. A closed or absent row affords nothing.
+    async fn hold(&self, hold: &Hold) -> Result<HoldOutcome, Fault>;
+
+    /// Sets more aside for a request that holds already, and begins its lease anew; by nothing more, it only renews.
+    async fn extend(&self, hold: &Hold) -> Result<HoldOutcome, Fault>;
+
+    /// Charges at most what is held for the request and makes the rest available, in one transaction; without a live
+    /// hold it is a [`debit`](Self::debit). MUST return the first outcome when (user, request) was seen before.
+    async fn capture(&self, debit: &Debit) -> Result<DebitOutcome, Fault>;
+
+    /// Makes what is held for the request available and answers how much that was.
+    async fn release(&self, user: &UserId, request: &RequestId) -> Result<Flux, Fault>;
+
+    /// Voids the lapsed holds of at most `users` users and answers how many holds that were; zero when none is left.
+    async fn expire(&self, users: u32) -> Result<u64, Fault>;
+
+    /// Walks every entry, balance and hold of one snapshot. Changes nothing.
+    async fn verify(&self) -> Result<Verified, Fault>;
 
     /// Adds flux. MUST return the first outcome when (user, request) was seen before. A user without a row gets
     /// the opening grant first, in the same transaction. A closed row is refused.
@@ -41,7 +65,7 @@ pub trait LedgerRepo: Send + Sync {
     async fn list<'a>(&self, user: &UserId, window: Window, before: Option<&'a EntryId>) -> Result<Page<Entry>, Fault>;
 
     /// The balance after the newest `credit`, `initial` or `promo` entry; zero when there is none.
-    async fn capacity(&self, user: &UserId) -> Result<crate::core::model::ledger::Flux, Fault>;
+    async fn capacity(&self, user: &UserId) -> Result<Flux, Fault>;
 }
 
 /// Copies of balances, for gates and display; never the basis of a new balance.
@@ -51,7 +75,7 @@ pub trait LedgerRepo: Send + Sync {
 #[async_trait]
 pub trait BalanceCache: Send + Sync {
     /// The copy, if there is a readable one; unreadable text is a miss.
-    async fn find(&self, user: &UserId) -> Result<Option<crate::core::model::ledger::Flux>, Fault>;
+    async fn find(&self, user: &UserId) -> Result<Option<Flux>, Fault>;
 
     /// What a reader loaded: stored for 60 s, only if there is no readable copy.
     async fn fill(&self, user: &UserId, balance: Balance) -> Result<(), Fault>;

@@ -12,6 +12,7 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod characters;
 pub mod chats;
 pub mod config;
 pub mod fault;
@@ -21,6 +22,7 @@ pub mod limits;
 pub mod llm;
 pub mod oidc;
 pub mod probe;
+pub mod providers;
 pub mod runtime;
 pub mod tts;
 pub mod upstream;
@@ -55,10 +57,18 @@ pub struct Ports {
     pub slots: Arc<dyn limits::Slots>,
     /// OpenAI-compatible upstreams.
     pub llm: Arc<dyn llm::LlmUpstream>,
+    /// Speech engines.
+    pub tts: Arc<dyn tts::TtsEngine>,
+    /// The streaming speech upstream.
+    pub speech: Arc<dyn tts::StreamingSpeech>,
     /// Sealed upstream keys.
     pub vault: Arc<dyn vault::Vault>,
     /// Who did what as an operator.
     pub audit: Arc<dyn audit::AuditLog>,
+    /// Characters and what belongs to them.
+    pub characters: Arc<dyn characters::CharacterRepo>,
+    /// Provider configurations.
+    pub providers: Arc<dyn providers::ProviderRepo>,
     /// Where facts go.
     pub journal: Arc<dyn journal::Journal>,
     /// Whether the database answers: nothing can be accounted for without it.
@@ -78,6 +88,7 @@ pub struct Ports {
 pub mod mocks {
     pub use super::accounts::{MockAccountRepo, MockSessionRepo};
     pub use super::audit::MockAuditLog;
+    pub use super::characters::MockCharacterRepo;
     pub use super::chats::MockBroadcaster;
     pub use super::config::MockConfigStore;
     pub use super::journal::MockJournal;
@@ -86,7 +97,8 @@ pub mod mocks {
     pub use super::llm::MockLlmUpstream;
     pub use super::oidc::MockPasswordHasher;
     pub use super::probe::MockProbe;
+    pub use super::providers::MockProviderRepo;
     pub use super::runtime::{MockClock, MockIdSource, MockTasks};
-    pub use super::tts::MockTtsEngine;
+    pub use super::tts::{MockStreamingSpeech, MockTtsEngine};
     pub use super::vault::MockVault;
 }

@@ -256,7 +256,8 @@ impl<'a> Walk<'a> {
                     }
                     self.at += 1;
                 }
-                "use" => {
+                // Not `impl Trait + use<'a>`, which names what a type captures and no path.
+                "use" if self.word(1) != "<" => {
                     self.at += 1;
                     self.tree(Vec::new());
                 }

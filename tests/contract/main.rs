@@ -9,8 +9,10 @@ mod audit;
 mod balance_cache;
 mod books;
 mod broadcaster;
+mod characters;
 mod config;
 mod config_cache;
+mod holds;
 mod ledger;
 mod limits;
 mod llm_upstream;
@@ -19,6 +21,7 @@ mod meter;
 mod migrations;
 #[cfg(feature = "live")]
 mod postgres_pool;
+mod providers;
 #[cfg(feature = "live")]
 mod redis_config;
 #[cfg(feature = "live")]
@@ -28,5 +31,6 @@ mod redis_world;
 mod request_log;
 mod sessions;
 mod slots;
+mod speech;
 mod vault;
 mod world;

@@ -8,7 +8,7 @@ use crate::support::databases::{PgDatabase, empty_postgres};
 
 const REFERENCE: &str = include_str!("../../migrations/postgres/0001_reference_schema.sql");
 const BOOKKEEPING: &str = include_str!("../../migrations/postgres/reference_bookkeeping.sql");
-const OURS: [&str; 4] = ["ledger", "request_log", "config_and_audit", "indexes"];
+const OURS: [&str; 6] = ["ledger", "request_log", "config_and_audit", "indexes", "holds", "one_cover"];
 
 async fn run(pool: &PgPool, sql: &'static str) {
     sqlx::raw_sql(sql).execute(pool).await.unwrap();
@@ -33,7 +33,8 @@ fn nothing() -> Migrated {
 async fn an_empty_database_gets_the_tables_of_the_reference_exactly_and_ours() {
     let database = empty_postgres().await;
     let report = migrate(&database.settings()).await.unwrap();
-    assert_eq!(report.applied, ["reference_schema", "ledger", "request_log", "config_and_audit", "indexes"]);
+    assert_eq!(report.applied[0], "reference_schema");
+    assert_eq!(report.applied[1..], OURS);
     assert_eq!(report.warnings, Vec::<String>::new());
     assert_eq!(count(&database.pool, "SELECT count(*) FROM drizzle.__drizzle_migrations").await, 12);
     assert_eq!(
@@ -74,7 +75,7 @@ async fn an_empty_database_gets_the_tables_of_the_reference_exactly_and_ours() {
         assert_eq!(
             ours,
             match table.as_str() {
-                "user_flux" => 1,
+                "user_flux" => 2,
                 "llm_request_log" => 8,
                 _ => 0,
             },
@@ -214,7 +215,7 @@ async fn of_two_migrators_at_once_one_works_and_the_other_waits() {
     let settings = database.settings();
     let (one, other) = tokio::join!(migrate(&settings), migrate(&settings));
     let (one, other) = (one.unwrap(), other.unwrap());
-    assert_eq!(one.applied.len() + other.applied.len(), 5);
+    assert_eq!(one.applied.len() + other.applied.len(), 1 + OURS.len());
     assert!(one.applied.is_empty() || other.applied.is_empty());
 }
 
@@ -241,4 +242,25 @@ async fn a_step_applied_from_another_text_is_refused() {
     run(&database.pool, "UPDATE airi_migration SET checksum = 'x' WHERE version = 3").await;
     let refusal = migrate(&database.settings()).await.unwrap_err();
     assert!(matches!(refusal, MigrateError::Altered { version: 3, .. }), "{refusal}");
+}
+
+#[tokio::test]
+async fn of_several_covers_the_newest_stays_and_another_is_refused() {
+    let database = made_by_the_reference().await;
+    run(
+        &database.pool,
+        "INSERT INTO characters (id, version, cover_url, creator_id, owner_id, character_id)
+         VALUES ('c1', '', '', '', '', ''), ('c2', '', '', '', '', '');
+         INSERT INTO character_covers (id, character_id, foreground_url, background_url, created_at)
+         VALUES ('a', 'c1', '', '', '2026-01-02'), ('b', 'c1', '', '', '2026-01-01'),
+                ('c', 'c1', '', '', '2026-01-02'), ('d', 'c2', '', '', '2026-01-01')",
+    )
+    .await;
+    migrate(&database.settings()).await.unwrap();
+    let kept: Vec<String> =
+        sqlx::query_scalar("SELECT id FROM character_covers ORDER BY id").fetch_all(&database.pool).await.unwrap();
+    assert_eq!(kept, ["c", "d"]);
+    let another = "INSERT INTO character_covers (id, character_id, foreground_url, background_url)
+                   VALUES ('e', 'c1', '', '')";
+    sqlx::query(another).execute(&database.pool).await.unwrap_err();
 }

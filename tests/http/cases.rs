@@ -3,10 +3,11 @@
 use poem::http::{Method, StatusCode};
 use serde_json::Value;
 
+use crate::speech;
 use crate::world::{Client, UNVERIFIED, USER, World, whole};
 
 /// Rows whose state the doubles of this world have; all rows of unserved prefixes are judged by the guard alone.
-const UNSERVED: [&str; 3] = ["/api/v1/audio/", "/api/v1/stripe/", "/api/admin/"];
+const UNSERVED: [&str; 2] = ["/api/v1/stripe/", "/api/admin/"];
 
 #[tokio::test]
 async fn every_row_of_the_fixture() {
@@ -68,6 +69,13 @@ fn world(condition: &str) -> World {
         // The default admits images; the row is about the limit, not about its size.
         world.settings.chat_body_limit_bytes = 1024 * 1024;
     }
+    if condition.contains("FLUX_PER_1K_CHARS_TTS unset") {
+        world.sandbox = false;
+    }
+    if let Some(speech) = speech::arranged(condition) {
+        world.stored = speech.stored;
+        world.voice = speech.voice;
+    }
     world
 }
 
@@ -77,6 +85,7 @@ fn body(condition: &str) -> Vec<u8> {
         "user, body null" => b"null".to_vec(),
         "user, body []" => b"[]".to_vec(),
         "user, model 5" => br#"{"model":5,"messages":[]}"#.to_vec(),
+        _ if speech::arranged(condition).is_some() => br#"{"model":"m","input":"hi","voice":"x y"}"#.to_vec(),
         "user, 1.2 MB body" => vec![b'x'; 1_200_000],
         _ => br#"{"model":"auto","messages":[]}"#.to_vec(),
     }

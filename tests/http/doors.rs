@@ -11,7 +11,8 @@ const GUARDED: [&str; 7] = ["openai", "audio", "flux", "stripe", "chats", "chara
 async fn strangers_get_401_and_callers_404_on_whole_prefixes() {
     let client = World::default().client();
     for prefix in GUARDED {
-        for path in [format!("/api/v1/{prefix}/no/such"), format!("/api/v1/{prefix}/"), format!("/api/v1/{prefix}/%2F")]
+        for path in
+            [format!("/api/v1/{prefix}/no/such"), format!("/api/v1/{prefix}/"), format!("/api/v1/{prefix}/%2F/no")]
         {
             for token in ["", "Basic dXNlcg==", "Bearer unknown", "user"] {
                 let answer = client.patch(&path).header("authorization", token).send().await;

@@ -4,6 +4,7 @@
 mod admin;
 mod bodies;
 mod cases;
+mod characters;
 mod chat;
 mod cors;
 mod doors;
@@ -11,5 +12,9 @@ mod flux;
 mod headers;
 mod health;
 mod lines;
+mod people;
+mod providers;
+mod speech;
+mod speech_socket;
 mod stopping;
 mod world;

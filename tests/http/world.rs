@@ -8,29 +8,41 @@ use std::time::{Duration, Instant};
 use airi_server::core::App;
 use airi_server::core::accounts::Accounts;
 use airi_server::core::admin::{Admin, Policy, Trail};
+use airi_server::core::characters::Characters;
 use airi_server::core::config::Config;
 use airi_server::core::health::{Health, LastAnswer, Liveness};
 use airi_server::core::ledger::Ledger;
 use airi_server::core::limits::Limits;
 use airi_server::core::llm::{Completions, RoutingPolicy, Settle, UsageRefusals, Walk};
 use airi_server::core::model::accounts::{Account, Email, Session, SignedIn};
+use airi_server::core::model::config::ConfigEntry;
 use airi_server::core::model::fact::Fact;
+use airi_server::core::model::hold::{Hold, HoldOutcome};
 use airi_server::core::model::ids::{EntryId, SessionId, UserId};
 use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, Standing};
 use airi_server::core::model::limits::{Admission, Limit};
+use airi_server::core::model::meter::MeterReading;
 use airi_server::core::model::page::{Page, Window};
 use airi_server::core::model::secret::Secret;
+use airi_server::core::providers::Providers;
+use airi_server::core::sealing::Sealing;
+use airi_server::core::tts::voices::Copies;
+use airi_server::core::tts::{self, Gate, InFlight, Speech};
 use airi_server::http::{HttpSettings, routes};
 use airi_server::ports::journal::Journal;
+use airi_server::ports::ledger::UsageMeter;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
-    MockAccountRepo, MockAuditLog, MockBalanceCache, MockConfigStore, MockLedgerRepo, MockPasswordHasher, MockProbe,
-    MockSessionRepo, MockVault,
+    MockAccountRepo, MockAuditLog, MockBalanceCache, MockCharacterRepo, MockConfigStore, MockLedgerRepo,
+    MockPasswordHasher, MockProbe, MockProviderRepo, MockSessionRepo, MockSlots, MockStreamingSpeech, MockTtsEngine,
+    MockUsageMeter, MockVault,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
+use airi_server::ports::tts::{SpeechAttempt, SpeechFailure, SpokenAudio};
 use airi_server::ports::upstream::UpstreamError;
+use airi_server::ports::vault::{MasterKey, Opened};
 use airi_server::ports::{Fault, FaultKind};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -65,6 +77,10 @@ pub(crate) struct World {
     pub(crate) sandbox: bool,
     /// What the one upstream answers.
     pub(crate) upstream: Script,
+    /// Stored configuration entries: name and JSON text.
+    pub(crate) stored: Vec<(&'static str, String)>,
+    /// What every attempt to speak comes to.
+    pub(crate) voice: Voice,
     pub(crate) facts: Facts,
     /// The window and the `before` of the last listing.
     pub(crate) listed: Listed,
@@ -81,6 +97,8 @@ impl Default for World {
             leaving: CancellationToken::new(),
             sandbox: true,
             upstream: whole(r#"{"id":"x",  "choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#),
+            stored: Vec::new(),
+            voice: Arc::new(|_| Err(SpeechFailure::NoAudio("nothing is scripted".to_owned()))),
             facts: Facts::default(),
             listed: Arc::default(),
         }
@@ -89,6 +107,21 @@ impl Default for World {
 
 /// Answers every attempt.
 pub(crate) type Script = Arc<dyn Fn() -> UpstreamAnswer + Send + Sync>;
+
+/// Speaks, or does not.
+pub(crate) type Voice = Arc<dyn Fn(&SpeechAttempt) -> Result<SpokenAudio, SpeechFailure> + Send + Sync>;
+
+/// A voice that says these pieces of audio, the last of which may be a failure.
+pub(crate) fn saying(pieces: &'static [Result<&'static str, ()>]) -> Voice {
+    Arc::new(move |_| {
+        let pieces = pieces.iter().map(|piece| match piece {
+            Ok(text) => Ok(Bytes::from_static(text.as_bytes())),
+            Err(()) => Err(UpstreamError::Transport("reset".to_owned())),
+        });
+        let body = stream::iter(pieces.collect::<Vec<_>>()).boxed();
+        Ok(SpokenAudio { content_type: "audio/mpeg".to_owned(), body })
+    })
+}
 
 /// An upstream that answers one JSON text.
 pub(crate) fn whole(json: &'static str) -> Script {
@@ -146,7 +179,9 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(WallClock(Instant::now()));
         let ids: Arc<dyn IdSource> = Arc::new(Counting::default());
         let mut store = MockConfigStore::new();
-        store.expect_find().returning(|_| Ok(None));
+        let stored: HashMap<_, _> =
+            self.stored.into_iter().map(|(name, json)| (name, Arc::new(ConfigEntry::new(json)))).collect();
+        store.expect_find().returning(move |name| Ok(stored.get(name).cloned()));
         let config = Arc::new(Config { store: Arc::new(store), journal: journal.clone() });
         let accounts = Accounts {
             accounts: Arc::new(MockAccountRepo::new()),
@@ -184,6 +219,43 @@ impl World {
             storage: Liveness { probe: Arc::new(answering()), clock: clock.clone(), last: LastAnswer::default() },
             clock: clock.clone(),
         };
+        let limits = Arc::new(Limits { limiter: Arc::new(OneWindow::default()), journal: journal.clone() });
+        let voice = self.voice;
+        let mut engine = MockTtsEngine::new();
+        engine.expect_speak().returning(move |attempt| voice(attempt));
+        let meter: Arc<dyn UsageMeter> = Arc::new(meter());
+        let routing = RoutingPolicy { sandbox: self.sandbox, ..RoutingPolicy::default() };
+        let speech = Speech {
+            config: config.clone(),
+            gate: Gate {
+                config: config.clone(),
+                ledger: ledger.clone(),
+                meter: meter.clone(),
+                journal: journal.clone(),
+                in_flight: InFlight::default(),
+                sandbox: self.sandbox,
+            },
+            walk: tts::Walk {
+                engine: Arc::new(engine),
+                vault: Arc::new(open_vault()),
+                journal: journal.clone(),
+                clock: clock.clone(),
+                policy: routing,
+            },
+            settle: tts::Settle {
+                ledger: ledger.clone(),
+                meter,
+                tasks: Arc::new(AtOnce),
+                journal: journal.clone(),
+                clock: clock.clone(),
+                ids: ids.clone(),
+            },
+            limits: limits.clone(),
+            slots: Arc::new(MockSlots::new()),
+            streaming: Arc::new(MockStreamingSpeech::new()),
+            copies: Copies::default(),
+            clock: clock.clone(),
+        };
         let trail =
             Trail { log: Arc::new(patient_log()), journal: journal.clone(), clock: clock.clone(), ids: ids.clone() };
         let admin = Admin {
@@ -194,13 +266,26 @@ impl World {
             trail,
             policy: Policy::default(),
         };
-        let limits = Limits { limiter: Arc::new(OneWindow::default()), journal: journal.clone() };
         Arc::new(App {
             config,
             accounts: Arc::new(accounts),
             ledger,
-            limits: Arc::new(limits),
+            limits,
             completions: Arc::new(completions),
+            speech: Arc::new(speech),
+            characters: Arc::new(Characters {
+                repo: Arc::new(MockCharacterRepo::new()),
+                sealing: Sealing { vault: Arc::new(MockVault::new()) },
+                clock: clock.clone(),
+                ids: ids.clone(),
+                journal: journal.clone(),
+            }),
+            providers: Arc::new(Providers {
+                repo: Arc::new(MockProviderRepo::new()),
+                sealing: Sealing { vault: Arc::new(MockVault::new()) },
+                clock: clock.clone(),
+                ids: ids.clone(),
+            }),
             admin: Arc::new(admin),
             health: Arc::new(Health { probes: self.probes }),
             journal,
@@ -349,12 +434,38 @@ fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
     let balance = Balance { flux: Flux::new(balance).unwrap(), version: 1 };
     repo.expect_find().returning(move |_| Ok(Standing::Open(balance)));
     repo.expect_debit().returning(move |debit: &Debit| Ok(DebitOutcome::Charged { charged: debit.amount, balance }));
+    repo.expect_hold().returning(move |hold: &Hold| {
+        let available = balance.flux;
+        Ok(if hold.least > available {
+            HoldOutcome::Refused { available }
+        } else {
+            HoldOutcome::Held { amount: hold.most.min(available), available: available.saturating_sub(hold.least) }
+        })
+    });
+    repo.expect_capture().returning(move |debit: &Debit| Ok(DebitOutcome::Charged { charged: debit.amount, balance }));
+    repo.expect_release().returning(|_, _| Ok(Flux::ZERO));
     repo.expect_capacity().returning(|_| Ok(Flux::ZERO));
     repo.expect_list().returning(move |_, window, before: Option<&EntryId>| {
         *listed.lock().unwrap() = Some((window, before.map(ToString::to_string)));
         Ok(Page::cut(entries.clone(), window.limit))
     });
     repo
+}
+
+/// Takes one flux of every use.
+fn meter() -> MockUsageMeter {
+    let mut meter = MockUsageMeter::new();
+    meter.expect_debt().returning(|_, _, _| Ok(0));
+    meter.expect_settle().returning(|_| {
+        Ok(MeterReading { charged: Flux::ONE, unbilled: Flux::ZERO, debt: 0, balance: None, replayed: false })
+    });
+    meter
+}
+
+fn open_vault() -> MockVault {
+    let mut vault = MockVault::new();
+    vault.expect_open().returning(|_, _, _| Ok(Opened { plaintext: Secret::new("k3y"), with: MasterKey::Current }));
+    vault
 }
 
 fn patient_log() -> MockAuditLog {

@@ -66,6 +66,8 @@ mod live {
             include_str!("../../migrations/postgres/0003_request_log.sql"),
             include_str!("../../migrations/postgres/0004_config_and_audit.sql"),
             include_str!("../../migrations/postgres/0005_indexes.sql"),
+            include_str!("../../migrations/postgres/0020_holds.sql"),
+            include_str!("../../migrations/postgres/0042_one_cover.sql"),
         ];
         let sum = hex::encode(Sha256::digest(texts.concat().as_bytes()));
         let template = format!("airi_template_{}", &sum[..16]);

@@ -1,6 +1,7 @@
 //! OpenAI-compatible upstreams over HTTP (contract `gateway.md` §4.3–4.5, §6.3, §8).
 
 mod addresses;
+mod egress;
 mod trust;
 
 use std::error::Error;
@@ -21,6 +22,8 @@ use crate::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use crate::ports::upstream::{ByteStream, Patience, UpstreamError};
 use crate::ports::{Fault, FaultKind};
 use addresses::{Reach, Resolver};
+
+pub use egress::{Admit, Connect, tls};
 
 const USER_AGENT: &str = concat!("airi-server/", env!("CARGO_PKG_VERSION"));
 /// What is kept of the body of a refusal.

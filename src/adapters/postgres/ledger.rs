@@ -6,33 +6,37 @@ use sqlx::PgPool;
 
 use super::fault::fault;
 pub use super::ledger_batch::Batching;
-use super::ledger_batch::DebitQueue;
+use super::ledger_batch::Queue;
 use super::ledger_rows::{self, BalanceRow, EntryRow, amount};
+use super::ledger_walk;
+use crate::core::model::batch::{Operation, Outcome};
+use crate::core::model::hold::{Hold, HoldOutcome};
 use crate::core::model::ids::{EntryId, RequestId, UserId};
 use crate::core::model::ledger::{
     Credit, CreditOutcome, Debit, DebitOutcome, Entry, Flux, OpenOutcome, Opening, Standing,
 };
 use crate::core::model::page::{Page, Window};
+use crate::core::model::verify::Verified;
 use crate::ports::Fault;
 use crate::ports::ledger::LedgerRepo;
 
 /// Balances and entries in `user_flux` and `flux_transaction`, beside a reference server that may write them too.
 pub struct PgLedger {
     pool: PgPool,
-    debits: DebitQueue,
+    queue: Queue,
 }
 
 impl PgLedger {
-    /// A ledger with the usual batches. MUST be called inside a runtime: debits are made by its tasks, which end
+    /// A ledger with the usual batches. MUST be called inside a runtime: operations are done by its tasks, which end
     /// when the ledger is dropped and its queue is drained.
     pub fn new(pool: PgPool) -> Self {
         Self::with_batching(pool, Batching::default())
     }
 
-    /// A ledger that puts debits together as told; otherwise as [`new`](Self::new).
+    /// A ledger that puts operations together as told; otherwise as [`new`](Self::new).
     pub fn with_batching(pool: PgPool, batching: Batching) -> Self {
-        let debits = DebitQueue::start(&pool, batching);
-        Self { pool, debits }
+        let queue = Queue::start(&pool, batching);
+        Self { pool, queue }
     }
 }
 
@@ -57,7 +61,47 @@ impl LedgerRepo for PgLedger {
 
     #[tracing::instrument(name = "postgres.ledger.debit", skip_all)]
     async fn debit(&self, debit: &Debit) -> Result<DebitOutcome, Fault> {
-        self.debits.debit(debit).await
+        self.debited(Operation::Debit(debit.clone())).await
+    }
+
+    #[tracing::instrument(name = "postgres.ledger.hold", skip_all)]
+    async fn hold(&self, hold: &Hold) -> Result<HoldOutcome, Fault> {
+        self.held(Operation::Hold(hold.clone())).await
+    }
+
+    #[tracing::instrument(name = "postgres.ledger.extend", skip_all)]
+    async fn extend(&self, hold: &Hold) -> Result<HoldOutcome, Fault> {
+        self.held(Operation::Extend(hold.clone())).await
+    }
+
+    #[tracing::instrument(name = "postgres.ledger.capture", skip_all)]
+    async fn capture(&self, debit: &Debit) -> Result<DebitOutcome, Fault> {
+        self.debited(Operation::Capture(debit.clone())).await
+    }
+
+    #[tracing::instrument(name = "postgres.ledger.release", skip_all)]
+    async fn release(&self, user: &UserId, request: &RequestId) -> Result<Flux, Fault> {
+        match self.queue.perform(Operation::Release(user.clone(), request.clone())).await? {
+            Outcome::Released(amount) => Ok(amount),
+            other => Err(mistaken(&other)),
+        }
+    }
+
+    #[tracing::instrument(name = "postgres.ledger.expire", skip_all)]
+    async fn expire(&self, users: u32) -> Result<u64, Fault> {
+        let mut voided = 0_u64;
+        for user in ledger_walk::lapsed(&self.pool, users).await? {
+            match self.queue.perform(Operation::Sweep(user)).await? {
+                Outcome::Swept(holds) => voided = voided.saturating_add(holds),
+                other => return Err(mistaken(&other)),
+            }
+        }
+        Ok(voided)
+    }
+
+    #[tracing::instrument(name = "postgres.ledger.verify", skip_all)]
+    async fn verify(&self) -> Result<Verified, Fault> {
+        ledger_walk::verify(&self.pool).await
     }
 
     #[tracing::instrument(name = "postgres.ledger.credit", skip_all)]
@@ -89,7 +133,7 @@ impl LedgerRepo for PgLedger {
         let balance = row.balance();
         let rows = [(credit.user.clone(), row)];
         let entries = [(credit.user.clone(), entry)];
-        ledger_rows::write(&mut tx, &rows, &entries).await.map_err(fault(OPERATION))?;
+        ledger_rows::write(&mut tx, &rows, &entries, &[]).await.map_err(fault(OPERATION))?;
         tx.commit().await.map_err(fault(OPERATION))?;
         Ok(CreditOutcome::Credited { entry: credit.entry.clone(), balance })
     }
@@ -158,6 +202,20 @@ impl LedgerRepo for PgLedger {
 }
 
 impl PgLedger {
+    async fn debited(&self, operation: Operation) -> Result<DebitOutcome, Fault> {
+        match self.queue.perform(operation).await? {
+            Outcome::Debit(outcome) => Ok(outcome),
+            other => Err(mistaken(&other)),
+        }
+    }
+
+    async fn held(&self, operation: Operation) -> Result<HoldOutcome, Fault> {
+        match self.queue.perform(operation).await? {
+            Outcome::Hold(outcome) => Ok(outcome),
+            other => Err(mistaken(&other)),
+        }
+    }
+
     async fn time_of(
         &self,
         user: &UserId,
@@ -175,7 +233,7 @@ impl PgLedger {
 
 async fn standing(pool: &PgPool, user: &UserId, operation: &'static str) -> Result<Standing, Fault> {
     let row: Option<BalanceRow> = sqlx::query_as(
-        "select user_id, flux, version, updated_at, deleted_at is not null \
+        "select user_id, flux, held, version, updated_at, deleted_at is not null \
          from user_flux where user_id = $1",
     )
     .bind(user.as_str())
@@ -197,4 +255,9 @@ fn found(standing: Standing) -> Option<OpenOutcome> {
 
 fn vanished(operation: &'static str) -> Fault {
     Fault::new(crate::ports::FaultKind::Corrupt, operation, "a balance row was removed while it was being read")
+}
+
+fn mistaken(outcome: &Outcome) -> Fault {
+    let cause = format!("an operation was answered with the outcome of another: {outcome:?}");
+    Fault::new(crate::ports::FaultKind::Corrupt, "postgres.ledger.batch", cause)
 }

@@ -49,7 +49,7 @@ impl UsageMeter for PgMeter {
         {
             let rows = [(used.user.clone(), row.clone())];
             let entries = [(used.user.clone(), entry)];
-            ledger_rows::write(&mut tx, &rows, &entries).await.map_err(fault(SETTLE))?;
+            ledger_rows::write(&mut tx, &rows, &entries, &[]).await.map_err(fault(SETTLE))?;
         }
         record(&mut tx, used, settlement, clock).await?;
         tx.commit().await.map_err(fault(SETTLE))?;

@@ -5,13 +5,17 @@
 
 pub mod accounts;
 pub mod audit;
+mod character_rows;
+pub mod characters;
 pub mod config;
 pub mod fault;
 pub mod ledger;
 pub mod ledger_batch;
 mod ledger_rows;
+mod ledger_walk;
 pub mod meter;
 pub mod migrate;
+pub mod providers;
 pub mod request_log;
 pub mod sessions;
 

@@ -4,29 +4,33 @@ use async_trait::async_trait;
 
 use super::Sqlite;
 use super::fault::fault;
-use super::ledger_batch::DebitQueue;
+use super::ledger_batch::Queue;
 use super::ledger_rows::{self, EntryRow, amount};
+use super::ledger_walk;
+use crate::core::model::batch::{Operation, Outcome};
+use crate::core::model::hold::{Hold, HoldOutcome};
 use crate::core::model::ids::{EntryId, RequestId, UserId};
 use crate::core::model::ledger::{
     Credit, CreditOutcome, Debit, DebitOutcome, Entry, Flux, OpenOutcome, Opening, Standing,
 };
 use crate::core::model::page::{Page, Window};
 use crate::core::model::posting::LockedBalance;
+use crate::core::model::verify::Verified;
 use crate::ports::Fault;
 use crate::ports::ledger::LedgerRepo;
 
 /// Balances and entries in `user_flux` and `flux_transaction`.
 pub struct SqliteLedger {
     db: Sqlite,
-    debits: DebitQueue,
+    queue: Queue,
 }
 
 impl SqliteLedger {
-    /// MUST be called inside a runtime: debits are made by one of its tasks, which ends when the ledger is dropped
+    /// MUST be called inside a runtime: operations are done by one of its tasks, which ends when the ledger is dropped
     /// and its queue is drained.
     pub fn new(db: Sqlite) -> Self {
-        let debits = DebitQueue::start(&db);
-        Self { db, debits }
+        let queue = Queue::start(&db);
+        Self { db, queue }
     }
 }
 
@@ -59,14 +63,54 @@ impl LedgerRepo for SqliteLedger {
 
     #[tracing::instrument(name = "sqlite.ledger.debit", skip_all)]
     async fn debit(&self, debit: &Debit) -> Result<DebitOutcome, Fault> {
-        self.debits.debit(debit).await
+        self.debited(Operation::Debit(debit.clone())).await
+    }
+
+    #[tracing::instrument(name = "sqlite.ledger.hold", skip_all)]
+    async fn hold(&self, hold: &Hold) -> Result<HoldOutcome, Fault> {
+        self.held(Operation::Hold(hold.clone())).await
+    }
+
+    #[tracing::instrument(name = "sqlite.ledger.extend", skip_all)]
+    async fn extend(&self, hold: &Hold) -> Result<HoldOutcome, Fault> {
+        self.held(Operation::Extend(hold.clone())).await
+    }
+
+    #[tracing::instrument(name = "sqlite.ledger.capture", skip_all)]
+    async fn capture(&self, debit: &Debit) -> Result<DebitOutcome, Fault> {
+        self.debited(Operation::Capture(debit.clone())).await
+    }
+
+    #[tracing::instrument(name = "sqlite.ledger.release", skip_all)]
+    async fn release(&self, user: &UserId, request: &RequestId) -> Result<Flux, Fault> {
+        match self.queue.perform(Operation::Release(user.clone(), request.clone())).await? {
+            Outcome::Released(amount) => Ok(amount),
+            other => Err(mistaken(&other)),
+        }
+    }
+
+    #[tracing::instrument(name = "sqlite.ledger.expire", skip_all)]
+    async fn expire(&self, users: u32) -> Result<u64, Fault> {
+        let mut voided = 0_u64;
+        for user in ledger_walk::lapsed(&self.db, users).await? {
+            match self.queue.perform(Operation::Sweep(user)).await? {
+                Outcome::Swept(holds) => voided = voided.saturating_add(holds),
+                other => return Err(mistaken(&other)),
+            }
+        }
+        Ok(voided)
+    }
+
+    #[tracing::instrument(name = "sqlite.ledger.verify", skip_all)]
+    async fn verify(&self) -> Result<Verified, Fault> {
+        ledger_walk::verify(&self.db).await
     }
 
     #[tracing::instrument(name = "sqlite.ledger.credit", skip_all)]
     async fn credit(&self, credit: &Credit) -> Result<CreditOutcome, Fault> {
         const OPERATION: &str = "sqlite.ledger.credit";
         let mut tx = self.db.begin(OPERATION).await?;
-        let mut row = match ledger_rows::find(&mut *tx, &credit.user, OPERATION).await? {
+        let mut row = match ledger_rows::lock(&mut tx, &credit.user, OPERATION).await? {
             Some(row) => row,
             None => ledger_rows::open(&mut tx, &credit.user, &credit.opening, OPERATION).await?,
         };
@@ -85,7 +129,7 @@ impl LedgerRepo for SqliteLedger {
         let balance = row.balance();
         let rows = [(credit.user.clone(), row)];
         let entries = [(credit.user.clone(), entry)];
-        ledger_rows::write(&mut tx, &rows, &entries).await.map_err(fault(OPERATION))?;
+        ledger_rows::write(&mut tx, &rows, &entries, &[]).await.map_err(fault(OPERATION))?;
         tx.commit().await.map_err(fault(OPERATION))?;
         Ok(CreditOutcome::Credited { entry: credit.entry.clone(), balance })
     }
@@ -154,6 +198,20 @@ impl LedgerRepo for SqliteLedger {
 }
 
 impl SqliteLedger {
+    async fn debited(&self, operation: Operation) -> Result<DebitOutcome, Fault> {
+        match self.queue.perform(operation).await? {
+            Outcome::Debit(outcome) => Ok(outcome),
+            other => Err(mistaken(&other)),
+        }
+    }
+
+    async fn held(&self, operation: Operation) -> Result<HoldOutcome, Fault> {
+        match self.queue.perform(operation).await? {
+            Outcome::Hold(outcome) => Ok(outcome),
+            other => Err(mistaken(&other)),
+        }
+    }
+
     async fn time_of(&self, user: &UserId, entry: &EntryId, operation: &'static str) -> Result<Option<i64>, Fault> {
         sqlx::query_scalar("select created_at from flux_transaction where id = ?1 and user_id = ?2")
             .bind(entry.as_str())
@@ -166,4 +224,9 @@ impl SqliteLedger {
 
 fn found(row: &LockedBalance) -> OpenOutcome {
     if row.closed { OpenOutcome::Closed } else { OpenOutcome::Found(row.balance()) }
+}
+
+fn mistaken(outcome: &Outcome) -> Fault {
+    let cause = format!("an operation was answered with the outcome of another: {outcome:?}");
+    Fault::new(crate::ports::FaultKind::Corrupt, "sqlite.ledger.batch", cause)
 }

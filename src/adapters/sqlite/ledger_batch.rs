@@ -1,7 +1,7 @@
-//! Debits that arrive together share one transaction, and so one wait for the disk.
+//! Operations that arrive together share one transaction, and so one wait for the disk.
 //!
-//! A queue and one worker, since there is one writer: it takes everything that waits, without a timer, and commits it
-//! as one transaction.
+//! A queue and one worker, since there is one writer: it takes everything that waits, debits, holds and captures alike,
+//! without a timer, and commits it as one transaction.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,17 +11,18 @@ use tokio::sync::{mpsc, oneshot};
 use super::Sqlite;
 use super::fault::fault;
 use super::ledger_rows::{self, BalanceRow, amount};
+use crate::core::model::batch::{Key, Operation, Outcome, Past, Stored, apply};
+use crate::core::model::hold::HeldFlux;
 use crate::core::model::ids::{RequestId, UserId};
-use crate::core::model::ledger::{Debit, DebitOutcome};
-use crate::core::model::posting::{LockedBalance, Past, Pasts, apply_debits};
+use crate::core::model::posting::LockedBalance;
 use crate::ports::{Fault, FaultKind};
 
 /// The door to the worker. When it is dropped the worker finishes what is queued and ends.
-pub(super) struct DebitQueue {
+pub(super) struct Queue {
     waiting: mpsc::Sender<Waiting>,
 }
 
-impl DebitQueue {
+impl Queue {
     /// Starts the worker. MUST be called inside a runtime.
     pub(super) fn start(db: &Sqlite) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE_LENGTH);
@@ -34,53 +35,55 @@ impl DebitQueue {
         Self { waiting: sender }
     }
 
-    /// Has a debit made. A caller that goes away before it is queued leaves no trace; afterwards the debit is made
-    /// without it.
-    pub(super) async fn debit(&self, debit: &Debit) -> Result<DebitOutcome, Fault> {
+    /// Has an operation done. A caller that goes away before it is queued leaves no trace; afterwards it is done
+    /// without the caller.
+    pub(super) async fn perform(&self, operation: Operation) -> Result<Outcome, Fault> {
         let (answer, outcome) = oneshot::channel();
         let stopped = || Fault::new(FaultKind::Unavailable, OPERATION, "the worker has stopped");
-        self.waiting.send(Waiting { debit: debit.clone(), answer }).await.map_err(|_| stopped())?;
+        self.waiting.send(Waiting { operation, answer }).await.map_err(|_| stopped())?;
         outcome.await.map_err(|_| stopped())?
     }
 }
 
-const OPERATION: &str = "sqlite.ledger.debit";
+const OPERATION: &str = "sqlite.ledger.batch";
 
 /// More than this wait outside, in their own tasks: the queue bounds memory, not callers.
 const QUEUE_LENGTH: usize = 1024;
 
-/// Debits in one transaction at most, so that credits and other writers get their turn.
+/// Operations in one transaction at most, so that credits and other writers get their turn.
 const LARGEST: usize = 128;
 
 struct Waiting {
-    debit: Debit,
-    answer: oneshot::Sender<Result<DebitOutcome, Fault>>,
+    operation: Operation,
+    answer: oneshot::Sender<Answer>,
 }
+
+type Answer = Result<Outcome, Fault>;
 
 async fn work(db: Sqlite, mut queue: mpsc::Receiver<Waiting>) {
     let mut batch = Vec::with_capacity(LARGEST);
     while queue.recv_many(&mut batch, LARGEST).await > 0 {
-        let (debits, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|w: Waiting| (w.debit, w.answer)).unzip();
-        for (answer, outcome) in answers.into_iter().zip(make(&db, &debits).await) {
+        let (operations, answers): (Vec<_>, Vec<_>) = batch.drain(..).map(|w: Waiting| (w.operation, w.answer)).unzip();
+        for (answer, outcome) in answers.into_iter().zip(perform(&db, &operations).await) {
             // A caller that is gone does not need to hear it; the books have it.
             drop(answer.send(outcome));
         }
     }
 }
 
-/// Makes all debits in one transaction. When the database objects to something in it, each is made by itself, so that
-/// the cause fails alone; a repetition of something that had been committed after all is a replay.
-async fn make(db: &Sqlite, debits: &[Debit]) -> Vec<Result<DebitOutcome, Fault>> {
-    let fault = match commit(db, debits).await {
+/// Does everything in one transaction. When the database objects to something in it, each operation is done by itself,
+/// so that the cause fails alone; a repetition of something that had been committed after all is a replay.
+async fn perform(db: &Sqlite, operations: &[Operation]) -> Vec<Answer> {
+    let fault = match commit(db, operations).await {
         Ok(outcomes) => return outcomes,
         Err(fault) => fault,
     };
-    if debits.len() == 1 || fault.kind() != FaultKind::Corrupt {
-        return debits.iter().map(|_| Err(copy(&fault))).collect();
+    if operations.len() == 1 || fault.kind() != FaultKind::Corrupt {
+        return operations.iter().map(|_| Err(copy(&fault))).collect();
     }
-    let mut outcomes = Vec::with_capacity(debits.len());
-    for debit in debits {
-        match commit(db, std::slice::from_ref(debit)).await {
+    let mut outcomes = Vec::with_capacity(operations.len());
+    for operation in operations {
+        match commit(db, std::slice::from_ref(operation)).await {
             Ok(outcome) => outcomes.extend(outcome),
             Err(fault) => outcomes.push(Err(fault)),
         }
@@ -94,37 +97,44 @@ fn copy(fault: &Fault) -> Fault {
     Fault::new(fault.kind(), OPERATION, cause)
 }
 
-async fn commit(db: &Sqlite, debits: &[Debit]) -> Result<Vec<Result<DebitOutcome, Fault>>, Fault> {
+async fn commit(db: &Sqlite, operations: &[Operation]) -> Result<Vec<Answer>, Fault> {
     let mut tx = db.begin(OPERATION).await?;
-    let (rows, unsound_rows) = sort_rows(read_rows(&mut tx, debits).await.map_err(fault(OPERATION))?);
+    let (rows, unsound_rows) = sort_rows(read_rows(&mut tx, operations).await.map_err(fault(OPERATION))?);
     let clock = ledger_rows::clock(&mut *tx).await.map_err(fault(OPERATION))?;
-    let (pasts, unsound_pasts) = sort_pasts(replays(&mut tx, debits).await.map_err(fault(OPERATION))?);
+    let mut keyed = Keyed::default();
+    keyed.read(&mut tx, operations, &rows, clock.timestamp_micros()).await.map_err(fault(OPERATION))?;
+    let Keyed { pasts, holds, unsound: unsound_keys } = keyed;
 
-    let unsound = |debit: &Debit| {
-        let past = unsound_pasts.get(&(debit.user.clone(), debit.request.clone()));
-        past.or_else(|| unsound_rows.get(&debit.user)).map(copy)
+    let unsound = |operation: &Operation| {
+        let user = operation.user();
+        let key = operation.request().map(|request| (user.clone(), request.clone()));
+        let keyed = key.and_then(|key| unsound_keys.get(&key));
+        keyed.or_else(|| unsound_rows.get(user)).map(copy)
     };
-    let faults: Vec<Option<Fault>> = debits.iter().map(unsound).collect();
-    let sound = debits.iter().zip(&faults).filter(|(_, fault)| fault.is_none()).map(|(debit, _)| debit);
-    let batch = apply_debits(sound, rows, pasts, clock);
+    let faults: Vec<Option<Fault>> = operations.iter().map(unsound).collect();
+    let sound = operations.iter().zip(&faults).filter(|(_, fault)| fault.is_none()).map(|(operation, _)| operation);
+    let batch = apply(sound, Stored { rows, pasts, holds }, clock);
 
-    if batch.entries.is_empty() {
+    if batch.changes_nothing() {
         tx.rollback().await.map_err(fault(OPERATION))?;
     } else {
-        ledger_rows::write(&mut tx, &batch.rows, &batch.entries).await.map_err(fault(OPERATION))?;
+        ledger_rows::write(&mut tx, &batch.rows, &batch.entries, &batch.holds).await.map_err(fault(OPERATION))?;
         tx.commit().await.map_err(fault(OPERATION))?;
     }
     let mut outcomes = batch.outcomes.into_iter();
-    let missing = || Err(Fault::new(FaultKind::Corrupt, OPERATION, "a debit without an outcome"));
+    let missing = || Err(Fault::new(FaultKind::Corrupt, OPERATION, "an operation without an outcome"));
     Ok(faults.into_iter().map(|fault| fault.map_or_else(|| outcomes.next().map_or_else(missing, Ok), Err)).collect())
 }
 
-async fn read_rows(connection: &mut SqliteConnection, debits: &[Debit]) -> Result<Vec<BalanceRow>, sqlx::Error> {
-    let users: BTreeSet<&str> = debits.iter().map(|debit| debit.user.as_str()).collect();
+async fn read_rows(
+    connection: &mut SqliteConnection,
+    operations: &[Operation],
+) -> Result<Vec<BalanceRow>, sqlx::Error> {
+    let users: BTreeSet<&str> = operations.iter().map(|operation| operation.user().as_str()).collect();
     let mut rows = Vec::with_capacity(users.len());
     for user in users {
         let row: Option<BalanceRow> = sqlx::query_as(
-            "select user_id, flux, version, updated_at, deleted_at is not null from user_flux where user_id = ?1",
+            "select user_id, flux, held, version, updated_at, deleted_at is not null from user_flux where user_id = ?1",
         )
         .bind(user)
         .fetch_optional(&mut *connection)
@@ -134,24 +144,83 @@ async fn read_rows(connection: &mut SqliteConnection, debits: &[Debit]) -> Resul
     Ok(rows)
 }
 
-/// `user_id, request_id, amount, balance_after` of an earlier entry.
-type PastRow = (String, String, i64, i64);
+/// Entries and holds that exist already for requests of a batch, and every lapsed hold of its users.
+#[derive(Default)]
+struct Keyed {
+    pasts: HashMap<Key, Past>,
+    holds: HashMap<Key, HeldFlux>,
+    unsound: HashMap<Key, Fault>,
+}
 
-/// The entries that exist already for requests of the batch.
-async fn replays(connection: &mut SqliteConnection, debits: &[Debit]) -> Result<Vec<PastRow>, sqlx::Error> {
-    let mut pasts = Vec::new();
-    for debit in debits {
-        let past: Option<PastRow> = sqlx::query_as(
-            "select user_id, request_id, amount, balance_after from flux_transaction \
-             where user_id = ?1 and request_id = ?2",
-        )
-        .bind(debit.user.as_str())
-        .bind(debit.request.as_str())
-        .fetch_optional(&mut *connection)
-        .await?;
-        pasts.extend(past);
+impl Keyed {
+    async fn read(
+        &mut self,
+        connection: &mut SqliteConnection,
+        operations: &[Operation],
+        rows: &HashMap<UserId, LockedBalance>,
+        now: i64,
+    ) -> Result<(), sqlx::Error> {
+        let keys = operations.iter().filter_map(|operation| Some((operation.user(), operation.request()?)));
+        let keys: BTreeSet<(&str, &str)> = keys.map(|(user, request)| (user.as_str(), request.as_str())).collect();
+        for (user, request) in keys {
+            let past: Option<(i64, i64)> = sqlx::query_as(
+                "select amount, balance_after from flux_transaction where user_id = ?1 and request_id = ?2",
+            )
+            .bind(user)
+            .bind(request)
+            .fetch_optional(&mut *connection)
+            .await?;
+            if let Some((charged, after)) = past {
+                self.past(user, request, charged, after);
+            }
+            let hold: Option<(i64, i64)> =
+                sqlx::query_as("select amount, expires_at from flux_hold where user_id = ?1 and request_id = ?2")
+                    .bind(user)
+                    .bind(request)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+            if let Some((amount, until)) = hold {
+                self.hold(user, request, amount, until);
+            }
+        }
+        for (user, _) in rows.iter().filter(|(_, row)| !row.held.is_zero()) {
+            let lapsed: Vec<(String, i64, i64)> = sqlx::query_as(
+                "select request_id, amount, expires_at from flux_hold where user_id = ?1 and expires_at <= ?2",
+            )
+            .bind(user.as_str())
+            .bind(now)
+            .fetch_all(&mut *connection)
+            .await?;
+            for (request, amount, until) in lapsed {
+                self.hold(user.as_str(), &request, amount, until);
+            }
+        }
+        Ok(())
     }
-    Ok(pasts)
+
+    fn past(&mut self, user: &str, request: &str, charged: i64, after: i64) {
+        let past = amount(charged, "flux_transaction", "amount", request, OPERATION).and_then(|charged| {
+            let after = amount(after, "flux_transaction", "balance_after", request, OPERATION)?;
+            Ok(Past { charged, after })
+        });
+        let key = (UserId::new(user), RequestId::new(request));
+        match past {
+            Ok(past) => drop(self.pasts.insert(key, past)),
+            Err(fault) => drop(self.unsound.insert(key, fault)),
+        }
+    }
+
+    fn hold(&mut self, user: &str, request: &str, held: i64, until: i64) {
+        let hold = amount(held, "flux_hold", "amount", request, OPERATION).and_then(|amount| {
+            let until = ledger_rows::time(until, "flux_hold", "expires_at", request, OPERATION)?;
+            Ok(HeldFlux { amount, until })
+        });
+        let key = (UserId::new(user), RequestId::new(request));
+        match hold {
+            Ok(hold) => drop(self.holds.insert(key, hold)),
+            Err(fault) => drop(self.unsound.insert(key, fault)),
+        }
+    }
 }
 
 /// Sorts checked rows from unusable ones, so that one bad row fails only those who ask for it.
@@ -162,22 +231,6 @@ fn sort_rows(rows: Vec<BalanceRow>) -> (HashMap<UserId, LockedBalance>, HashMap<
         match ledger_rows::balance(row, OPERATION) {
             Ok((user, balance)) => drop(sound.insert(user, balance)),
             Err(fault) => drop(unsound.insert(user, fault)),
-        }
-    }
-    (sound, unsound)
-}
-
-fn sort_pasts(stored: Vec<PastRow>) -> (Pasts, HashMap<(UserId, RequestId), Fault>) {
-    let (mut sound, mut unsound) = (Pasts::new(), HashMap::new());
-    for (user, request, charged, after) in stored {
-        let past = amount(charged, "flux_transaction", "amount", &request, OPERATION).and_then(|charged| {
-            let after = amount(after, "flux_transaction", "balance_after", &request, OPERATION)?;
-            Ok(Past { charged, after })
-        });
-        let key = (UserId::new(user), RequestId::new(request));
-        match past {
-            Ok(past) => drop(sound.insert(key, past)),
-            Err(fault) => drop(unsound.insert(key, fault)),
         }
     }
     (sound, unsound)

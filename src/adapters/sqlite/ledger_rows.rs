@@ -8,20 +8,23 @@ use sqlx::types::Json;
 use sqlx::{SqliteConnection, SqliteExecutor};
 
 use super::fault::{corrupt, fault};
+use crate::core::model::batch::Key;
+use crate::core::model::hold::HeldFlux;
 use crate::core::model::ids::{EntryId, RequestId, UserId};
 use crate::core::model::ledger::{Entry, EntryKind, Flux, Opening};
 use crate::core::model::posting::{LockedBalance, opening_entry};
 use crate::ports::Fault;
 
-/// `user_id, flux, version, updated_at, closed`.
-pub(super) type BalanceRow = (String, i64, i64, i64, bool);
+/// `user_id, flux, held, version, updated_at, closed`.
+pub(super) type BalanceRow = (String, i64, i64, i64, i64, bool);
 
 /// Checks a balance row.
 pub(super) fn balance(row: BalanceRow, operation: &'static str) -> Result<(UserId, LockedBalance), Fault> {
-    let (user, flux, version, touched, closed) = row;
+    let (user, flux, held, version, touched, closed) = row;
     let flux = amount(flux, "user_flux", "flux", &user, operation)?;
+    let held = amount(held, "user_flux", "held", &user, operation)?;
     let touched = time(touched, "user_flux", "updated_at", &user, operation)?;
-    Ok((UserId::new(user), LockedBalance { flux, version, touched, closed }))
+    Ok((UserId::new(user), LockedBalance { flux, held, version, touched, closed }))
 }
 
 /// One balance row; `None` when there is none.
@@ -31,13 +34,42 @@ pub(super) async fn find<'c>(
     operation: &'static str,
 ) -> Result<Option<LockedBalance>, Fault> {
     let row: Option<BalanceRow> = sqlx::query_as(
-        "select user_id, flux, version, updated_at, deleted_at is not null from user_flux where user_id = ?1",
+        "select user_id, flux, held, version, updated_at, deleted_at is not null from user_flux where user_id = ?1",
     )
     .bind(user.as_str())
     .fetch_optional(executor)
     .await
     .map_err(fault(operation))?;
     row.map(|row| balance(row, operation).map(|(_, balance)| balance)).transpose()
+}
+
+/// One balance row, whose lapsed holds are voided; `None` when there is none.
+pub(super) async fn lock(
+    connection: &mut SqliteConnection,
+    user: &UserId,
+    operation: &'static str,
+) -> Result<Option<LockedBalance>, Fault> {
+    let Some(mut row) = find(&mut *connection, user, operation).await? else { return Ok(None) };
+    if !row.held.is_zero() {
+        let now = clock(&mut *connection).await.map_err(fault(operation))?;
+        let gone: Vec<i64> =
+            sqlx::query_scalar("delete from flux_hold where user_id = ?1 and expires_at <= ?2 returning amount")
+                .bind(user.as_str())
+                .bind(now.timestamp_micros())
+                .fetch_all(&mut *connection)
+                .await
+                .map_err(fault(operation))?;
+        if !gone.is_empty() {
+            row.give_back(Flux::saturating(gone.into_iter().fold(0, i64::saturating_add)));
+            sqlx::query("update user_flux set held = ?2 where user_id = ?1")
+                .bind(user.as_str())
+                .bind(row.held.get())
+                .execute(connection)
+                .await
+                .map_err(fault(operation))?;
+        }
+    }
+    Ok(Some(row))
 }
 
 /// The database's clock, which counts milliseconds; a time of the ledger only when read inside the transaction.
@@ -68,16 +100,18 @@ pub(super) async fn open(
     Ok(row)
 }
 
-/// Writes rows and their new entries.
+/// Writes rows, their new entries and their changed holds.
 pub(super) async fn write(
     connection: &mut SqliteConnection,
     rows: &[(UserId, LockedBalance)],
     entries: &[(UserId, Entry)],
+    holds: &[(Key, Option<HeldFlux>)],
 ) -> Result<(), sqlx::Error> {
     for (user, row) in rows {
-        sqlx::query("update user_flux set flux = ?2, version = ?3, updated_at = ?4 where user_id = ?1")
+        sqlx::query("update user_flux set flux = ?2, held = ?3, version = ?4, updated_at = ?5 where user_id = ?1")
             .bind(user.as_str())
             .bind(row.flux.get())
+            .bind(row.held.get())
             .bind(row.version)
             .bind(row.touched.timestamp_micros())
             .execute(&mut *connection)
@@ -85,6 +119,31 @@ pub(super) async fn write(
     }
     for (user, entry) in entries {
         insert(connection, user, entry).await?;
+    }
+    for ((user, request), hold) in holds {
+        match hold {
+            None => {
+                sqlx::query("delete from flux_hold where user_id = ?1 and request_id = ?2")
+                    .bind(user.as_str())
+                    .bind(request.as_str())
+                    .execute(&mut *connection)
+                    .await?
+            }
+            Some(hold) => {
+                sqlx::query(
+                    "insert into flux_hold (user_id, request_id, amount, expires_at, created_at) \
+                 values (?1, ?2, ?3, ?4, cast(round(unixepoch('subsec') * 1000) as integer) * 1000) \
+                 on conflict (user_id, request_id) \
+                 do update set amount = excluded.amount, expires_at = excluded.expires_at",
+                )
+                .bind(user.as_str())
+                .bind(request.as_str())
+                .bind(hold.amount.get())
+                .bind(hold.until.timestamp_micros())
+                .execute(&mut *connection)
+                .await?
+            }
+        };
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ impl UsageMeter for SqliteMeter {
         if let Some(reading) = replay(&mut tx, &used.user, &used.request).await? {
             return Ok(reading);
         }
-        let mut row = ledger_rows::find(&mut *tx, &used.user, SETTLE).await?.filter(|row| !row.closed);
+        let mut row = ledger_rows::lock(&mut tx, &used.user, SETTLE).await?.filter(|row| !row.closed);
         let clock = ledger_rows::clock(&mut *tx).await.map_err(fault(SETTLE))?;
         let owed = find_debt(&mut *tx, &used.user, used.meter, SETTLE)
             .await?
@@ -51,7 +51,7 @@ impl UsageMeter for SqliteMeter {
         {
             let rows = [(used.user.clone(), row.clone())];
             let entries = [(used.user.clone(), entry)];
-            ledger_rows::write(&mut tx, &rows, &entries).await.map_err(fault(SETTLE))?;
+            ledger_rows::write(&mut tx, &rows, &entries, &[]).await.map_err(fault(SETTLE))?;
         }
         record(&mut tx, used, settlement, clock).await.map_err(fault(SETTLE))?;
         tx.commit().await.map_err(fault(SETTLE))?;

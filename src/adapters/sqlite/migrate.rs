@@ -15,6 +15,8 @@ const STEPS: &[(i64, &str, &str)] = &[
     (3, "request_log", include_str!("../../../migrations/sqlite/0003_request_log.sql")),
     (4, "config_and_audit", include_str!("../../../migrations/sqlite/0004_config_and_audit.sql")),
     (5, "indexes", include_str!("../../../migrations/sqlite/0005_indexes.sql")),
+    (20, "holds", include_str!("../../../migrations/sqlite/0020_holds.sql")),
+    (42, "one_cover", include_str!("../../../migrations/sqlite/0042_one_cover.sql")),
 ];
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS airi_migration (

@@ -65,6 +65,8 @@ impl MetricsJournal {
                 .credited
                 .add(amount.get().unsigned_abs(), &[text("source", source), text("type", kind.as_str())]),
             Fact::InsufficientBalance => one(&counters.insufficient_balance, &[]),
+            Fact::HoldRefused { .. } => one(&counters.holds_refused, &[text("kind", "chat")]),
+            Fact::LedgerVerified { drifts, .. } => self.instruments.ledger_drift.record(*drifts, &[]),
             Fact::Unbilled { amount, reason, stage, model, .. } => {
                 counters.unbilled.add(amount.get().unsigned_abs(), &unbilled_labels(reason, stage, model));
             }
@@ -85,6 +87,9 @@ impl MetricsJournal {
             }
             Fact::UserRegistered { .. } => one(&counters.user_registered, &[]),
             Fact::SessionOpened { .. } => one(&counters.user_login, &[]),
+            Fact::CharacterCreated => one(&counters.character_created, &[]),
+            Fact::CharacterDeleted => one(&counters.character_deleted, &[]),
+            Fact::CharacterEngaged { action } => one(&counters.character_engagement, &[text("action", action)]),
             Fact::HttpStarted { method } => self.instruments.http_active.add(1, &self.http_labels(method)),
             Fact::HttpEnded { method, route, status, duration_ms } => {
                 let mut labels = self.http_labels(method).to_vec();
@@ -95,7 +100,24 @@ impl MetricsJournal {
                     self.instruments.http_duration.record(duration_ms / 1_000.0, &labels);
                 }
             }
+            Fact::UnitsMetered { meter, model, units } => {
+                counters.tts_chars.add(units.unsigned_abs(), &[text("meter", meter), text("model", model)]);
+            }
+            Fact::PreflightRejected { meter } => {
+                one(&counters.tts_rejections, &[text("meter", meter), text("reason", "insufficient_balance")]);
+            }
+            Fact::SpeechSessionOpened => self.instruments.speech_active.add(1, &[]),
+            Fact::SpeechSessionEnded { outcome } => {
+                self.instruments.speech_active.add(-1, &[]);
+                one(&counters.speech_sessions, &[text("outcome", outcome)]);
+            }
+            Fact::SpeechSessionRejected => one(&counters.speech_sessions, &[text("outcome", "rejected")]),
+            Fact::FirstAudio { model, after_ms } => {
+                self.instruments.first_audio.record(seconds(*after_ms), &[model_label(model)]);
+            }
             Fact::GenerationRequested { .. }
+            | Fact::SpeechRequested { .. }
+            | Fact::UpstreamMisconfigured { .. }
             | Fact::Debited { .. }
             | Fact::Degraded { .. }
             | Fact::ConfigInvalid { .. }
@@ -181,6 +203,12 @@ fn write(fact: &Fact) {
         Fact::GenerationRequested { request, user, model, stream, messages } => tracing::info!(
             requestId = %request, userId = %user, model, stream, messages, "chat completion request"
         ),
+        Fact::SpeechRequested { request, user, model, units, voice } => tracing::info!(
+            requestId = %request, userId = %user, model, inputChars = units, voice, "tts speech request"
+        ),
+        Fact::UpstreamMisconfigured { provider, what } => {
+            tracing::error!(provider, what, "upstream passed over, its configuration is incomplete");
+        }
         Fact::GenerationEnded { row, ended } => write_generation(row, *ended),
         Fact::StreamInterrupted { model, stage } => {
             let delivered = *stage == InterruptionStage::MidStream;
@@ -214,6 +242,11 @@ fn write(fact: &Fact) {
             balance = balance.get(),
             "Credited flux"
         ),
+        Fact::HoldRefused { user, asked } => {
+            tracing::debug!(userId = %user, asked = asked.get(), "the balance does not afford a hold");
+        }
+        Fact::LedgerVerified { entries, drifts: 0 } => tracing::info!(entries, "the books add up"),
+        Fact::LedgerVerified { entries, drifts } => tracing::error!(entries, drifts, "the books do not add up"),
         Fact::Unbilled { request, user, amount, reason: reason @ "partial_debit_drained", stage, model } => {
             tracing::warn!(
                 requestId = %request, userId = %user, amount = amount.get(), reason, stage, model, "flux was not collected"
@@ -243,8 +276,17 @@ fn write(fact: &Fact) {
             "chat event could not be published"
         ),
         Fact::FirstByte { .. }
+        | Fact::UnitsMetered { .. }
+        | Fact::PreflightRejected { .. }
+        | Fact::SpeechSessionOpened
+        | Fact::SpeechSessionEnded { .. }
+        | Fact::SpeechSessionRejected
+        | Fact::FirstAudio { .. }
         | Fact::UpstreamRefused { .. }
         | Fact::InsufficientBalance
+        | Fact::CharacterCreated
+        | Fact::CharacterDeleted
+        | Fact::CharacterEngaged { .. }
         | Fact::HttpStarted { .. }
         | Fact::HttpEnded { .. } => {}
     }
@@ -274,4 +316,27 @@ fn write_generation(row: &LoggedRequest, ended: Option<StreamEnd>) {
         error = row.error,
         "{what}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::telemetry::{Telemetry, TelemetrySettings};
+
+    #[test]
+    fn what_happens_to_characters_is_counted() {
+        let telemetry = Telemetry::new(&TelemetrySettings::default()).unwrap();
+        let engaged = Fact::CharacterEngaged { action: "unlike" };
+        for fact in [Fact::CharacterCreated, Fact::CharacterDeleted, engaged.clone(), engaged] {
+            telemetry.journal().record(fact);
+        }
+        let text = telemetry.render_prometheus();
+        for series in [
+            "character_created_total 1",
+            "character_deleted_total 1",
+            r#"character_engagement_total{action="unlike"} 2"#,
+        ] {
+            assert!(text.contains(series), "{series} in {text}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! The metrics this server moves: names, units and buckets of contract `observability.md` §3.
 
-use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $field:ident = $name:literal;)+) => {
@@ -49,6 +49,13 @@ counters! {
     rate_limited = "airi.rate_limit.blocked";
     read_errors = "airi.observability.read_errors";
     admin_actions = "airi.admin.actions";
+    holds_refused = "airi.billing.holds.refused";
+    tts_chars = "airi.billing.tts.chars";
+    tts_rejections = "airi.billing.tts.preflight_rejections";
+    speech_sessions = "airi.tts.stream.sessions";
+    character_created = "character.created";
+    character_deleted = "character.deleted";
+    character_engagement = "character.engagement";
 }
 
 const HTTP_SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -60,6 +67,8 @@ const STREAM_SECONDS: [f64; 12] = [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 12
 /// Every instrument.
 pub(super) struct Instruments {
     pub(super) counters: Counters,
+    /// What the last walk through the books found.
+    pub(super) ledger_drift: Gauge<u64>,
     /// End of every request but those for health.
     pub(super) http_duration: Histogram<f64>,
     /// Requests under way.
@@ -70,6 +79,10 @@ pub(super) struct Instruments {
     pub(super) first_token: Histogram<f64>,
     /// Whole streams, by how they ended.
     pub(super) stream_duration: Histogram<f64>,
+    /// Speech sockets open now.
+    pub(super) speech_active: UpDownCounter<i64>,
+    /// From the first text of a speech socket to its first audio.
+    pub(super) first_audio: Histogram<f64>,
 }
 
 impl Instruments {
@@ -82,11 +95,14 @@ impl Instruments {
         };
         Self {
             counters,
+            ledger_drift: meter.u64_gauge("airi.billing.ledger_drift").build(),
             http_duration: seconds("http.server.request.duration", &HTTP_SECONDS),
             http_active: meter.i64_up_down_counter("http.server.active_requests").build(),
             operation_duration: seconds("gen_ai.client.operation.duration", &OPERATION_SECONDS),
             first_token: seconds("gen_ai.client.first_token.duration", &FIRST_TOKEN_SECONDS),
             stream_duration: seconds("airi.gen_ai.stream.duration", &STREAM_SECONDS),
+            speech_active: meter.i64_up_down_counter("airi.tts.stream.sessions.active").build(),
+            first_audio: seconds("airi.tts.stream.first_audio.duration", &FIRST_TOKEN_SECONDS),
         }
     }
 }

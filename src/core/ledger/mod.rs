@@ -6,11 +6,13 @@ use super::config::Config;
 use super::error::{Code, Error};
 use super::model::config::InitialUserFlux;
 use super::model::fact::Fact;
-use super::model::ids::{EntryId, UserId};
+use super::model::hold::{Hold, HoldOutcome};
+use super::model::ids::{EntryId, RequestId, UserId};
 use super::model::ledger::{
     Balance, Credit, CreditOutcome, Debit, DebitOutcome, Entry, EntryKind, Flux, OpenOutcome, Opening, Standing,
 };
 use super::model::page::{Page, Window};
+use super::model::verify::Verified;
 use crate::ports::Fault;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo};
@@ -78,6 +80,10 @@ impl Ledger {
     /// Charges at most what is left, once per (user, request).
     pub async fn charge(&self, debit: &Debit) -> Result<DebitOutcome, Error> {
         let outcome = self.repo.debit(debit).await?;
+        self.charged(debit, outcome).await
+    }
+
+    async fn charged(&self, debit: &Debit, outcome: DebitOutcome) -> Result<DebitOutcome, Error> {
         let (charged, balance, replayed) = match &outcome {
             DebitOutcome::Charged { charged, balance } => {
                 self.offer(&debit.user, *balance).await;
@@ -105,6 +111,57 @@ impl Ledger {
             replayed,
         });
         Ok(outcome)
+    }
+
+    /// Sets flux aside for a request, from `least` to `most` of it.
+    pub async fn hold(&self, hold: &Hold) -> Result<HoldOutcome, Error> {
+        let outcome = self.repo.hold(hold).await?;
+        if matches!(outcome, HoldOutcome::Refused { .. }) {
+            self.journal.record(Fact::HoldRefused { user: hold.user.clone(), asked: hold.least });
+        }
+        Ok(outcome)
+    }
+
+    /// Sets more aside for a request, or the same for longer. A hold that lapsed meanwhile is taken again.
+    pub async fn extend(&self, hold: &Hold) -> Result<HoldOutcome, Error> {
+        match self.repo.extend(hold).await? {
+            HoldOutcome::Lost => self.hold(hold).await,
+            HoldOutcome::Refused { available } => {
+                self.journal.record(Fact::HoldRefused { user: hold.user.clone(), asked: hold.least });
+                Ok(HoldOutcome::Refused { available })
+            }
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Charges at most what is held, once per (user, request), and gives the rest back.
+    pub async fn capture(&self, debit: &Debit) -> Result<DebitOutcome, Error> {
+        let outcome = self.repo.capture(debit).await?;
+        self.charged(debit, outcome).await
+    }
+
+    /// Gives back what is held for a request.
+    pub async fn release(&self, user: &UserId, request: &RequestId) -> Result<Flux, Error> {
+        Ok(self.repo.release(user, request).await?)
+    }
+
+    /// Voids every hold whose lease is over and answers how many there were.
+    pub async fn sweep(&self) -> Result<u64, Error> {
+        let mut voided = 0_u64;
+        loop {
+            let found = self.repo.expire(SWEPT_AT_ONCE).await?;
+            if found == 0 {
+                return Ok(voided);
+            }
+            voided = voided.saturating_add(found);
+        }
+    }
+
+    /// Walks all the books and says what does not add up.
+    pub async fn verify(&self) -> Result<Verified, Error> {
+        let verified = self.repo.verify().await?;
+        self.journal.record(Fact::LedgerVerified { entries: verified.entries, drifts: verified.drift_count });
+        Ok(verified)
     }
 
     /// Adds flux, once per (user, request); `source` labels the metric.
@@ -155,6 +212,9 @@ impl Ledger {
         self.journal.record(Fact::Degraded { operation, cause: fault.to_string() });
     }
 }
+
+/// Users whose lapsed holds are voided in one go.
+const SWEPT_AT_ONCE: u32 = 500;
 
 /// Metadata that stays in the table (contract `ledger.md` §1).
 const HIDDEN_METADATA: [&str; 3] = ["issuedByUserId", "idempotencyKey", "stripeEventId"];

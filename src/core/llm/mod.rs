@@ -4,6 +4,7 @@ pub mod events;
 pub mod metered;
 pub mod plan;
 pub mod reject;
+pub mod reservation;
 pub mod sanitise;
 pub mod settle;
 pub mod usage;
@@ -21,6 +22,7 @@ pub use walk::{OnUnreadableKey, RoutingPolicy, UsageRefusals, Walk};
 
 use self::metered::Metered;
 use self::plan::Plan;
+use self::reservation::Reservation;
 use self::settle::{Generation, OpenCall};
 use self::usage::{TokenCounts, UsageScanner};
 use self::walk::Routed;
@@ -28,8 +30,9 @@ use super::config::Config;
 use super::error::{Code, Error};
 use super::health::Liveness;
 use super::ledger::Ledger;
-use super::model::config::{DefaultChatModel, FluxPer1kTokens, FluxPerRequest, LlmRouterConfig};
+use super::model::config::{DefaultChatModel, FluxAdmission, FluxPer1kTokens, FluxPerRequest, LlmRouterConfig};
 use super::model::fact::Fact;
+use super::model::hold::AdmissionMode;
 use super::model::ids::{RequestId, UserId};
 use super::model::ledger::Flux;
 use super::model::llm::{AUTO_MODEL, ChatBody, InvalidBody, Tariff};
@@ -155,7 +158,8 @@ impl Completions {
         Ok(models)
     }
 
-    /// The gate: against the flat price rather than zero, so that a small remainder does not buy many unpaid calls.
+    /// The gate: against the flat price rather than zero, so that a small remainder does not buy many unpaid calls; the
+    /// flat price is set aside, so that calls at once cannot spend it twice.
     async fn admit(&self, user: UserId, request: RequestId) -> Result<Admission, Error> {
         self.storage.require().await?;
         let per_request = self.config.required::<FluxPerRequest>().await?;
@@ -168,7 +172,14 @@ impl Completions {
         if balance < per_request {
             return Err(Error::new(Code::InsufficientFlux));
         }
-        Ok(Admission { user, request, tariff: Tariff { per_request, per_thousand_tokens } })
+        let reservation = match self.config.required::<FluxAdmission>().await? {
+            AdmissionMode::PostDebit => None,
+            AdmissionMode::Hold => {
+                let (ledger, tasks) = (Arc::clone(&self.ledger), Arc::clone(&self.settle.tasks));
+                Some(Reservation::take(ledger, tasks, (user.clone(), request.clone()), per_request).await?)
+            }
+        };
+        Ok(Admission { user, request, tariff: Tariff { per_request, per_thousand_tokens }, reservation })
     }
 
     /// The logical model id; routing never sees `auto`.

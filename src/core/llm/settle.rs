@@ -7,6 +7,7 @@ use futures::channel::oneshot;
 use serde_json::{Map, Value};
 
 use super::metered::{Delivery, DeliveryEnd};
+use super::reservation::Reservation;
 use super::usage::TokenCounts;
 use super::walk::Routed;
 use crate::core::error::{Error, Kind};
@@ -50,6 +51,8 @@ pub struct Admission {
     pub request: RequestId,
     /// At which prices.
     pub tariff: Tariff,
+    /// What was set aside for it; nothing when calls are charged afterwards only.
+    pub reservation: Option<Reservation>,
 }
 
 /// What is known about a call before it is routed.
@@ -111,7 +114,7 @@ impl Settle {
     }
 
     /// Settles at once when nothing is to be charged, else in a task; the receiver hears when it is done.
-    fn settle(self, call: Call, verdict: Verdict) -> oneshot::Receiver<()> {
+    fn settle(self, mut call: Call, verdict: Verdict) -> oneshot::Receiver<()> {
         let (done, settled) = oneshot::channel();
         if !verdict.forgiven.is_zero() {
             self.unbilled(&call, verdict.forgiven, "upstream_interrupted");
@@ -122,7 +125,7 @@ impl Settle {
         }
         let tasks = Arc::clone(&self.tasks);
         let job = async move {
-            let charged = self.collect(&call, &verdict).await;
+            let charged = self.collect(&mut call, &verdict).await;
             self.log(&call, &verdict, charged);
             // Nobody listens when the client left in between.
             let _gone = done.send(());
@@ -132,7 +135,7 @@ impl Settle {
     }
 
     /// Charges what is owed and says what was taken; what was not is told.
-    async fn collect(&self, call: &Call, verdict: &Verdict) -> Flux {
+    async fn collect(&self, call: &mut Call, verdict: &Verdict) -> Flux {
         let debit = Debit {
             entry: EntryId::new(self.ids.id()),
             user: call.admission.user.clone(),
@@ -141,12 +144,12 @@ impl Settle {
             description: "llm_request",
             metadata: metadata(&call.generation.model, verdict),
         };
-        let mut outcome = self.ledger.charge(&debit).await;
+        let mut outcome = self.charge(&mut call.admission, &debit).await;
         for _ in 1..DEBIT_TRIES {
             if outcome.is_ok() {
                 break;
             }
-            outcome = self.ledger.charge(&debit).await;
+            outcome = self.charge(&mut call.admission, &debit).await;
         }
         match outcome {
             Ok(DebitOutcome::Charged { charged, .. } | DebitOutcome::Replayed { charged, .. }) => {
@@ -160,6 +163,13 @@ impl Settle {
                 self.unbilled(call, verdict.owed, "debit_failed");
                 Flux::ZERO
             }
+        }
+    }
+
+    async fn charge(&self, admission: &mut Admission, debit: &Debit) -> Result<DebitOutcome, Error> {
+        match &mut admission.reservation {
+            Some(reservation) => reservation.capture(debit).await,
+            None => self.ledger.charge(debit).await,
         }
     }
 
@@ -334,7 +344,7 @@ fn metadata(model: &str, verdict: &Verdict) -> Map<String, Value> {
 }
 
 /// The status the doors answer for a refusal, as a row tells it.
-fn status_of(error: &Error) -> u16 {
+pub fn status_of(error: &Error) -> u16 {
     match error.code.kind() {
         Kind::Invalid => 400,
         Kind::Unauthenticated => 401,

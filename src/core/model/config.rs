@@ -11,6 +11,7 @@ use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::hold::AdmissionMode;
 use super::ledger::Flux;
 use super::llm::{RouterConfig, TtsUpstreamEntry};
 
@@ -57,6 +58,9 @@ macro_rules! entries {
 entries! {
     /// Flat price of a completion and the threshold of its gate, in flux.
     FluxPerRequest = "FLUX_PER_REQUEST": Flux, default Flux::new(5), read positive_flux;
+    /// How completions are admitted: `hold` sets their price aside first, `post_debit` charges afterwards only.
+    FluxAdmission = "FLUX_ADMISSION": AdmissionMode, default Some(AdmissionMode::Hold),
+        read json_of("\"hold\" or \"post_debit\"");
     /// Price of 1 000 tokens, in flux; may be a fraction.
     FluxPer1kTokens = "FLUX_PER_1K_TOKENS": Decimal, default Some(Decimal::ONE), read not_negative;
     /// Opening balance of a new user, in flux.
@@ -209,7 +213,8 @@ mod tests {
         for name in &names {
             assert!(NAMES.contains(name), "{name} is missing");
         }
-        assert_eq!(names.len(), NAMES.len());
+        // FLUX_ADMISSION is ours alone.
+        assert_eq!(names.len() + 1, NAMES.len());
     }
 
     #[test]

@@ -23,6 +23,56 @@ pub enum Fact {
         /// Number of messages, when the body has a list of them.
         messages: Option<usize>,
     },
+    /// A speech call passed its gates and is about to be routed. Never holds the text.
+    SpeechRequested {
+        /// The call.
+        request: RequestId,
+        /// The caller.
+        user: UserId,
+        /// Resolved logical model id.
+        model: String,
+        /// Length of the text, units of the meter.
+        units: i64,
+        /// The voice asked for.
+        voice: Option<String>,
+    },
+    /// Units were added to a meter.
+    UnitsMetered {
+        /// The meter, e.g. `tts`.
+        meter: &'static str,
+        /// Resolved logical model id.
+        model: String,
+        /// How many.
+        units: i64,
+    },
+    /// A call was refused because the balance does not afford its units.
+    PreflightRejected {
+        /// The meter.
+        meter: &'static str,
+    },
+    /// The stored configuration of an upstream lacks something it needs; it was passed over.
+    UpstreamMisconfigured {
+        /// Upstream label.
+        provider: String,
+        /// What is missing; never a value.
+        what: String,
+    },
+    /// A speech socket passed its gates.
+    SpeechSessionOpened,
+    /// A speech socket ended. Exactly one follows each [`Fact::SpeechSessionOpened`].
+    SpeechSessionEnded {
+        /// `finished`, `client_closed`, `upstream_error` or `timeout`.
+        outcome: &'static str,
+    },
+    /// A speech socket was refused.
+    SpeechSessionRejected,
+    /// The first audio of a speech socket arrived.
+    FirstAudio {
+        /// The model named by the client.
+        model: String,
+        /// Since the first text, ms.
+        after_ms: i64,
+    },
     /// A call that reached routing ended, one way or another. Becomes a row, metrics and a line.
     GenerationEnded {
         /// The row.
@@ -116,6 +166,20 @@ pub enum Fact {
     },
     /// A debit was refused or took less than asked.
     InsufficientBalance,
+    /// The balance did not afford what a call would have set aside.
+    HoldRefused {
+        /// Who asked.
+        user: UserId,
+        /// The least that would have done.
+        asked: Flux,
+    },
+    /// All the books were walked. Operators page on drifts.
+    LedgerVerified {
+        /// Entries walked.
+        entries: u64,
+        /// What does not add up.
+        drifts: u64,
+    },
     /// Flux was owed and not collected. Operators page on this.
     Unbilled {
         /// The call.
@@ -210,6 +274,15 @@ pub enum Fact {
     PublishFailed {
         /// The event, without its contents in any log.
         event: Box<ChatEvent>,
+    },
+    /// A character was stored.
+    CharacterCreated,
+    /// A character was deleted.
+    CharacterDeleted,
+    /// A user put a mark on a character or took it away.
+    CharacterEngaged {
+        /// `like`, `unlike`, `bookmark` or `unbookmark`.
+        action: &'static str,
     },
 }
 

@@ -58,6 +58,10 @@ ids! {
     ChatId;
     /// One message; unique within its chat only.
     MessageId;
+    /// One character.
+    CharacterId;
+    /// One provider configuration, of a user or of the system.
+    ProviderId;
     /// One running process of this server.
     InstanceId;
     /// A key slot of an upstream (`keys[].id`): safe to label metrics with, unlike the key.

@@ -16,6 +16,15 @@ pub struct Limit {
 /// Chat completions: 60 calls per 60 s and user (contract `gateway.md` §9).
 pub const CHAT_COMPLETIONS: Limit = Limit { route: "openai.completions", max: 60, window: Duration::from_secs(60) };
 
+/// One-shot speech: 60 calls per 60 s and user; clients speak sentence by sentence (contract `audio.md` AU-D01).
+pub const AUDIO_SPEECH: Limit = Limit { route: "audio.speech", max: 60, window: Duration::from_secs(60) };
+
+/// Catalogues of speech: 120 calls per 60 s and user.
+pub const AUDIO_CATALOG: Limit = Limit { route: "audio.catalog", max: 120, window: Duration::from_secs(60) };
+
+/// Speech sockets opened: 30 per 60 s and user.
+pub const AUDIO_SOCKETS: Limit = Limit { route: "audio.sockets", max: 30, window: Duration::from_secs(60) };
+
 /// Operator endpoints: 60 calls per 60 s and administrator (contract `admin.md` AD-D02).
 pub const ADMIN: Limit = Limit { route: "admin", max: 60, window: Duration::from_secs(60) };
 

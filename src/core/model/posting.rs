@@ -3,14 +3,9 @@
 //! Every adapter of the ledger locks, asks here, and writes what it is told; so all of them keep one set of books:
 //! per user each entry starts where the last one ended, and its time lies strictly after it.
 
-use std::collections::{HashMap, HashSet};
-
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::ids::{RequestId, UserId};
-use super::ledger::{
-    Balance, Credit, Debit, DebitOutcome, Entry, EntryKind, Flux, Opening, add_shortfall, debit_metadata, drain,
-};
+use super::ledger::{Balance, Credit, Debit, Entry, EntryKind, Flux, Opening, add_shortfall, debit_metadata, drain};
 use super::meter::{MeteredUse, Settlement};
 
 /// A balance row, as read under its lock.
@@ -18,6 +13,8 @@ use super::meter::{MeteredUse, Settlement};
 pub struct LockedBalance {
     /// The settled amount.
     pub flux: Flux,
+    /// How much of it is set aside: the sum of the user's holds.
+    pub held: Flux,
     /// Grows with every entry of ours.
     pub version: i64,
     /// `user_flux.updated_at`: not before the newest entry.
@@ -29,7 +26,7 @@ pub struct LockedBalance {
 impl LockedBalance {
     /// The row of a user who has just been given the opening grant at `at`.
     pub fn opened(opening: &Opening, at: DateTime<Utc>) -> Self {
-        Self { flux: opening.grant, version: 1, touched: at, closed: false }
+        Self { flux: opening.grant, held: Flux::ZERO, version: 1, touched: at, closed: false }
     }
 
     /// Amount and version, for caches.
@@ -37,24 +34,35 @@ impl LockedBalance {
         Balance { flux: self.flux, version: self.version }
     }
 
-    /// What can be taken: nothing from a closed row.
-    pub fn available(&self) -> Flux {
-        if self.closed { Flux::ZERO } else { self.flux }
+    /// Takes what a debit may take of what is available; `None` when it is refused. `clock` was read under the lock.
+    ///
+    /// Held flux is left alone: it stands for answers that were promised first, and taking it would leave one of them
+    /// unpaid. A debit that finds nothing available has nothing to drain, and the next gate refuses all the same.
+    pub fn debit(&mut self, debit: &Debit, clock: DateTime<Utc>) -> Option<Entry> {
+        self.take(debit, self.available(), clock)
     }
 
-    /// Takes what a debit may take; `None` when it is refused. `clock` was read under the lock.
-    pub fn debit(&mut self, debit: &Debit, clock: DateTime<Utc>) -> Option<Entry> {
-        let drained = drain(self.available(), debit.amount)?;
-        let before = self.advance(drained.left, clock);
+    /// Takes what was set aside for a request, at most `held` of it, and makes the rest available; without a hold it
+    /// is a debit. `None` when nothing is taken. `clock` was read under the lock.
+    pub fn capture(&mut self, debit: &Debit, held: Option<Flux>, clock: DateTime<Utc>) -> Option<Entry> {
+        let Some(held) = held else { return self.debit(debit, clock) };
+        self.give_back(held);
+        let limit = if self.closed { Flux::ZERO } else { held.min(self.flux) };
+        self.take(debit, limit, clock)
+    }
+
+    fn take(&mut self, debit: &Debit, limit: Flux, clock: DateTime<Utc>) -> Option<Entry> {
+        let charged = drain(limit, debit.amount)?.charged;
+        let before = self.advance(self.flux.saturating_sub(charged), clock);
         Some(Entry {
             id: debit.entry.clone(),
             kind: EntryKind::Debit,
-            amount: drained.charged,
+            amount: charged,
             before,
             after: self.flux,
             request: Some(debit.request.clone()),
             description: debit.description.to_owned(),
-            metadata: Some(debit_metadata(debit, drained.charged)),
+            metadata: Some(debit_metadata(debit, charged)),
             at: self.touched,
         })
     }
@@ -80,7 +88,7 @@ impl LockedBalance {
     /// nothing. `clock` was read under the lock.
     pub fn settle(&mut self, used: &MeteredUse, settlement: Settlement, clock: DateTime<Utc>) -> Option<Entry> {
         let drained = drain(self.available(), settlement.charged)?;
-        let before = self.advance(drained.left, clock);
+        let before = self.advance(self.flux.saturating_sub(drained.charged), clock);
         let mut metadata = used.metadata.clone();
         add_shortfall(&mut metadata, drained.charged, settlement.unbilled);
         Some(Entry {
@@ -124,70 +132,10 @@ pub fn opening_entry(opening: &Opening, at: DateTime<Utc>) -> Entry {
 /// The text of the opening entry.
 pub const OPENING_DESCRIPTION: &str = "Initial grant";
 
-/// What an earlier entry for the same (user, request) did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Past {
-    /// The amount of that entry.
-    pub charged: Flux,
-    /// The balance after it.
-    pub after: Flux,
-}
-
-/// The earlier entries among the requests of a batch.
-pub type Pasts = HashMap<(UserId, RequestId), Past>;
-
-/// What a batch of debits comes to.
-#[derive(Debug, Default, PartialEq)]
-pub struct Batch {
-    /// One per debit, in their order.
-    pub outcomes: Vec<DebitOutcome>,
-    /// Entries to be written, in order.
-    pub entries: Vec<(UserId, Entry)>,
-    /// The rows that changed, each once, as they are after the batch; in the order of first change.
-    pub rows: Vec<(UserId, LockedBalance)>,
-}
-
-/// Applies debits one after another, as if each had its own transaction: later ones see what earlier ones left, and
-/// a second copy of a request replays the first. A user without a row in `rows` has nothing.
-pub fn apply_debits<'a>(
-    debits: impl IntoIterator<Item = &'a Debit>,
-    mut rows: HashMap<UserId, LockedBalance>,
-    mut pasts: Pasts,
-    clock: DateTime<Utc>,
-) -> Batch {
-    let mut batch = Batch::default();
-    let mut changed: Vec<UserId> = Vec::new();
-    let mut seen: HashSet<UserId> = HashSet::new();
-    for debit in debits {
-        let key = (debit.user.clone(), debit.request.clone());
-        if let Some(past) = pasts.get(&key) {
-            batch.outcomes.push(DebitOutcome::Replayed { charged: past.charged, after: past.after });
-            continue;
-        }
-        let Some(row) = rows.get_mut(&debit.user) else {
-            batch.outcomes.push(DebitOutcome::Refused);
-            continue;
-        };
-        let Some(entry) = row.debit(debit, clock) else {
-            batch.outcomes.push(DebitOutcome::Refused);
-            continue;
-        };
-        batch.outcomes.push(DebitOutcome::Charged { charged: entry.amount, balance: row.balance() });
-        pasts.insert(key, Past { charged: entry.amount, after: entry.after });
-        batch.entries.push((debit.user.clone(), entry));
-        if seen.insert(debit.user.clone()) {
-            changed.push(debit.user.clone());
-        }
-    }
-    batch.rows = changed.into_iter().filter_map(|user| rows.remove_entry(&user)).collect();
-    batch
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::model::ids::EntryId;
-    use proptest::prelude::*;
+    use crate::core::model::ids::{EntryId, RequestId, UserId};
     use serde_json::{Map, json};
 
     fn flux(amount: i64) -> Flux {
@@ -199,7 +147,7 @@ mod tests {
     }
 
     fn row(amount: i64) -> LockedBalance {
-        LockedBalance { flux: flux(amount), version: 7, touched: noon(), closed: false }
+        LockedBalance { flux: flux(amount), held: Flux::ZERO, version: 7, touched: noon(), closed: false }
     }
 
     fn debit(user: &str, request: &str, amount: i64) -> Debit {
@@ -245,6 +193,25 @@ mod tests {
     }
 
     #[test]
+    fn a_debit_leaves_held_flux_alone_and_a_capture_takes_no_more_than_its_hold() {
+        let mut row = LockedBalance { held: flux(8), ..row(10) };
+        let entry = row.debit(&debit("u", "r1", 5), noon()).unwrap();
+        assert_eq!((entry.amount, entry.before, entry.after), (flux(2), flux(10), flux(8)));
+        assert_eq!(row.debit(&debit("u", "r2", 1), noon()), None);
+        let entry = row.capture(&debit("u", "r3", 7), Some(flux(5)), noon()).unwrap();
+        assert_eq!((entry.amount, row.flux, row.held), (flux(5), flux(3), flux(3)));
+        let entry = row.capture(&debit("u", "r4", 1), Some(flux(3)), noon()).unwrap();
+        assert_eq!((entry.amount, row.flux, row.available()), (flux(1), flux(2), flux(2)));
+    }
+
+    #[test]
+    fn a_capture_takes_what_others_left_of_its_hold() {
+        let mut row = LockedBalance { held: flux(8), ..row(3) };
+        let entry = row.capture(&debit("u", "r", 8), Some(flux(8)), noon()).unwrap();
+        assert_eq!((entry.amount, row.flux, row.held), (flux(3), Flux::ZERO, Flux::ZERO));
+    }
+
+    #[test]
     fn a_sum_beyond_the_exact_range_changes_nothing() {
         let mut full = row(1 << 53);
         assert_eq!(full.credit(&credit(1), noon()), None);
@@ -269,67 +236,5 @@ mod tests {
         assert_eq!(serde_json::Value::from(entry.metadata.unwrap()), json!({"requestedAmount": 3, "unbilled": 2}));
         let nothing = Settlement { charged: Flux::ZERO, unbilled: flux(3), debt: 3500 };
         assert_eq!(row(0).settle(&used, nothing, noon()), None);
-    }
-
-    #[test]
-    fn copies_within_one_batch_replay_the_first() {
-        let debits = [debit("u", "r", 3), debit("u", "r", 3), debit("v", "r", 1), debit("u", "r2", 9)];
-        let batch = apply_debits(&debits, HashMap::from([(UserId::new("u"), row(5))]), Pasts::new(), noon());
-        assert_eq!(
-            batch.outcomes,
-            [
-                DebitOutcome::Charged { charged: flux(3), balance: Balance { flux: flux(2), version: 8 } },
-                DebitOutcome::Replayed { charged: flux(3), after: flux(2) },
-                DebitOutcome::Refused,
-                DebitOutcome::Charged { charged: flux(2), balance: Balance { flux: flux(0), version: 9 } },
-            ]
-        );
-        assert_eq!(batch.entries.len(), 2);
-        assert_eq!(batch.rows.len(), 1);
-    }
-
-    proptest! {
-        #[test]
-        fn a_batch_is_the_same_as_its_debits_one_by_one(
-            wishes in proptest::collection::vec((0..4u8, 0..12u8, 0..40i64), 0..60),
-            balances in proptest::collection::vec((0..100i64, any::<bool>()), 3),
-        ) {
-            let debits: Vec<Debit> =
-                wishes.iter().map(|(user, request, amount)| debit(&user.to_string(), &request.to_string(), *amount)).collect();
-            let start: HashMap<UserId, LockedBalance> = balances
-                .iter()
-                .enumerate()
-                .map(|(user, (amount, closed))| (UserId::new(user.to_string()), LockedBalance { closed: *closed, ..row(*amount) }))
-                .collect();
-
-            let batch = apply_debits(&debits, start.clone(), Pasts::new(), noon());
-
-            let (mut rows, mut pasts, mut outcomes, mut entries) = (start.clone(), Pasts::new(), vec![], vec![]);
-            for debit in &debits {
-                let one = apply_debits([debit], rows.clone(), pasts.clone(), noon());
-                outcomes.extend(one.outcomes);
-                for (user, entry) in &one.entries {
-                    let past = Past { charged: entry.amount, after: entry.after };
-                    pasts.insert((user.clone(), entry.request.clone().unwrap()), past);
-                }
-                entries.extend(one.entries);
-                rows.extend(one.rows);
-            }
-            prop_assert_eq!(&batch.outcomes, &outcomes);
-            prop_assert_eq!(&batch.entries, &entries);
-            prop_assert_eq!(batch.outcomes.len(), debits.len());
-
-            for (user, first) in &start {
-                let mine: Vec<&Entry> = batch.entries.iter().filter(|(owner, _)| owner == user).map(|(_, e)| e).collect();
-                let last = batch.rows.iter().find(|(owner, _)| owner == user).map_or(first, |(_, row)| row);
-                let taken: i64 = mine.iter().map(|entry| entry.amount.get()).sum();
-                prop_assert_eq!(first.flux.get() - taken, last.flux.get());
-                prop_assert_eq!(mine.first().map_or(last.flux, |entry| entry.before), first.flux);
-                for pair in mine.windows(2) {
-                    prop_assert_eq!(pair[0].after, pair[1].before);
-                    prop_assert!(pair[0].at < pair[1].at);
-                }
-            }
-        }
     }
 }

@@ -28,9 +28,9 @@ pub struct Tracer {
 /// Asked every few seconds by machines: neither measured nor traced.
 const PROBES: [&str; 2] = ["/livez", "/readyz"];
 
-/// Below this prefix the request id is the key a debit is written under. A caller who could choose it would make
+/// Below these prefixes the request id is the key a debit is written under. A caller who could choose it would make
 /// every further call a replay of a paid one.
-const PAID_PREFIX: &str = "/api/v1/openai/";
+const PAID_PREFIXES: [&str; 2] = ["/api/v1/openai/", "/api/v1/audio/"];
 
 /// Status of a request whose client left before the answer.
 const CLIENT_CLOSED: u16 = 499;
@@ -52,12 +52,13 @@ pub async fn trace<E: Endpoint>(next: Arc<E>, mut req: Request, tracer: Arc<Trac
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         answer.headers_mut().insert("x-request-id", id);
     }
-    Ok(if is_event_stream(&answer) { keep_until_the_end(answer, line) } else { answer })
+    Ok(if is_stream(&answer) { keep_until_the_end(answer, line) } else { answer })
 }
 
 impl Tracer {
     fn request_id(&self, req: &Request) -> RequestId {
-        let offered = self.trusted_hops > 0 && !req.uri().path().starts_with(PAID_PREFIX);
+        let paid = PAID_PREFIXES.iter().any(|prefix| req.uri().path().starts_with(prefix));
+        let offered = self.trusted_hops > 0 && !paid;
         let offered = offered.then(|| req.header("x-request-id")).flatten().filter(|id| is_request_id(id));
         offered.map_or_else(|| RequestId::new(self.app.ids.id()), RequestId::new)
     }
@@ -67,12 +68,13 @@ fn is_request_id(text: &str) -> bool {
     (8..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
-fn is_event_stream(answer: &Response) -> bool {
+/// Events, and audio that is passed on as it arrives.
+fn is_stream(answer: &Response) -> bool {
     answer
         .headers()
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
-        .is_some_and(|kind| kind.starts_with("text/event-stream"))
+        .is_some_and(|kind| kind.starts_with("text/event-stream") || kind.starts_with("audio/"))
 }
 
 /// Other bodies are left as they are: a wrapped one would lose its length.

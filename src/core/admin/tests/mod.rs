@@ -19,12 +19,14 @@ use crate::core::config::Config;
 use crate::core::model::audit::{Actor, AuditRow};
 use crate::core::model::config::{ConfigChange, ConfigEntry, ConfigWrite, WriteOutcome};
 use crate::core::model::fact::Fact;
+use crate::core::model::hold::{Hold, HoldOutcome};
 use crate::core::model::ids::{EntryId, RequestId, UserId};
 use crate::core::model::ledger::{
     Balance, Credit, CreditOutcome, Debit, DebitOutcome, Entry, Flux, OpenOutcome, Opening, Standing,
 };
 use crate::core::model::page::{Page, Window};
 use crate::core::model::secret::Secret;
+use crate::core::model::verify::Verified;
 use crate::ports::audit::AuditLog;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::LedgerRepo;
@@ -244,6 +246,30 @@ impl LedgerRepo for Books {
     }
 
     async fn debit(&self, _: &Debit) -> Result<DebitOutcome, Fault> {
+        Err(broken("not asked for"))
+    }
+
+    async fn hold(&self, _: &Hold) -> Result<HoldOutcome, Fault> {
+        Err(broken("not asked for"))
+    }
+
+    async fn extend(&self, _: &Hold) -> Result<HoldOutcome, Fault> {
+        Err(broken("not asked for"))
+    }
+
+    async fn capture(&self, _: &Debit) -> Result<DebitOutcome, Fault> {
+        Err(broken("not asked for"))
+    }
+
+    async fn release(&self, _: &UserId, _: &RequestId) -> Result<Flux, Fault> {
+        Err(broken("not asked for"))
+    }
+
+    async fn expire(&self, _: u32) -> Result<u64, Fault> {
+        Err(broken("not asked for"))
+    }
+
+    async fn verify(&self) -> Result<Verified, Fault> {
         Err(broken("not asked for"))
     }
 

@@ -18,6 +18,7 @@ use crate::core::health::{LastAnswer, Liveness};
 use crate::core::ledger::Ledger;
 use crate::core::llm::{Completion, CompletionCall, Completions, RoutingPolicy, Settle, UsageRefusals, Walk};
 use crate::core::model::fact::{Fact, StreamEnd};
+use crate::core::model::hold::Hold;
 use crate::core::model::ids::{RequestId, UserId};
 use crate::core::model::ledger::{Debit, Flux};
 use crate::core::model::request_log::LoggedRequest;
@@ -67,6 +68,10 @@ pub(super) struct World {
     pub(super) config: Mutex<HashMap<&'static str, String>>,
     pub(super) balance: AtomicI64,
     pub(super) cached: Mutex<Option<i64>>,
+    pub(super) holds: Mutex<HashMap<RequestId, Flux>>,
+    /// Every hold and extension that was granted.
+    pub(super) held_ever: Mutex<Vec<Hold>>,
+    pub(super) hold_faults: AtomicUsize,
     pub(super) debits: Mutex<Vec<(Debit, Flux)>>,
     pub(super) debit_faults: AtomicUsize,
     pub(super) debit_commits_then_fails: AtomicBool,
@@ -100,7 +105,15 @@ impl World {
     pub(super) fn empty() -> Arc<Self> {
         let world = Self::default();
         world.balance.store(1_000, Ordering::SeqCst);
-        Arc::new(world)
+        let world = Arc::new(world);
+        world.set("FLUX_ADMISSION", "\"post_debit\"");
+        world
+    }
+
+    /// What an operator gets who sets nothing: the price of a call is set aside first.
+    pub(super) fn holding(self: Arc<Self>) -> Arc<Self> {
+        self.config.lock().unwrap().remove("FLUX_ADMISSION");
+        self
     }
 
     pub(super) fn set(&self, name: &'static str, json: &str) {

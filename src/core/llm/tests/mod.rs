@@ -3,6 +3,7 @@
 mod doubles;
 mod dropping;
 mod gates;
+mod holding;
 mod money;
 mod scenarios;
 mod stand_ins;

@@ -13,12 +13,15 @@ use futures::{StreamExt, stream};
 use super::doubles::{Step, World, give_way};
 use crate::core::model::config::{ConfigChange, ConfigEntry, ConfigWrite, WriteOutcome};
 use crate::core::model::fact::Fact;
+use crate::core::model::hold::{Hold, HoldOutcome};
 use crate::core::model::ids::{EntryId, RequestId, UserId};
 use crate::core::model::ledger::{
-    Balance, Credit, CreditOutcome, Debit, DebitOutcome, Entry, Flux, OpenOutcome, Opening, Standing, drain,
+    Balance, Credit, CreditOutcome, Debit, DebitOutcome, Entry, Flux, OpenOutcome, Opening, Standing,
 };
 use crate::core::model::page::{Page, Window};
+use crate::core::model::posting::LockedBalance;
 use crate::core::model::secret::Secret;
+use crate::core::model::verify::Verified;
 use crate::ports::config::ConfigStore;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo};
@@ -143,17 +146,32 @@ fn unused() -> Fault {
     Fault::new(FaultKind::Corrupt, "double", "not part of this world")
 }
 
-#[async_trait]
-impl LedgerRepo for World {
-    async fn find(&self, _: &UserId) -> Result<Standing, Fault> {
-        give_way().await;
+impl World {
+    fn row_now(&self) -> LockedBalance {
         let flux = Flux::saturating(self.balance.load(Ordering::SeqCst));
-        Ok(Standing::Open(Balance { flux, version: 1 }))
+        let held = Flux::saturating(self.holds.lock().unwrap().values().map(|held| held.get()).sum());
+        LockedBalance { flux, held, version: 1, touched: DateTime::UNIX_EPOCH, closed: false }
     }
-    async fn open(&self, _: &UserId, _: &Opening) -> Result<OpenOutcome, Fault> {
-        Err(unused())
+
+    fn set_aside(&self, hold: &Hold, begins: bool) -> Result<HoldOutcome, Fault> {
+        if self.hold_faults.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(Fault::new(FaultKind::Unavailable, "hold", "gone"));
+        }
+        let mut row = self.row_now();
+        let before = self.holds.lock().unwrap().get(&hold.request).copied();
+        if before.is_none() && !begins {
+            return Ok(HoldOutcome::Lost);
+        }
+        let Some(amount) = row.set_aside(hold, before.unwrap_or(Flux::ZERO)) else {
+            return Ok(HoldOutcome::Refused { available: row.available() });
+        };
+        self.holds.lock().unwrap().insert(hold.request.clone(), amount);
+        self.held_ever.lock().unwrap().push(hold.clone());
+        Ok(HoldOutcome::Held { amount, available: row.available() })
     }
-    async fn debit(&self, debit: &Debit) -> Result<DebitOutcome, Fault> {
+
+    /// A debit, or a capture of what is held.
+    async fn take(&self, debit: &Debit) -> Result<DebitOutcome, Fault> {
         give_way().await;
         let fails =
             self.debit_faults.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
@@ -165,14 +183,52 @@ impl LedgerRepo for World {
         if let Some((_, charged)) = debits.iter().find(|(done, _)| done.request == debit.request) {
             return Ok(DebitOutcome::Replayed { charged: *charged, after: Flux::ZERO });
         }
-        let balance = Flux::saturating(self.balance.load(Ordering::SeqCst));
-        let Some(drained) = drain(balance, debit.amount) else { return Ok(DebitOutcome::Refused) };
-        self.balance.store(drained.left.get(), Ordering::SeqCst);
-        debits.push((debit.clone(), drained.charged));
+        let mut row = self.row_now();
+        let held = self.holds.lock().unwrap().remove(&debit.request);
+        let charged = row.capture(debit, held, DateTime::UNIX_EPOCH).map(|entry| entry.amount);
+        let Some(charged) = charged else { return Ok(DebitOutcome::Refused) };
+        self.balance.store(row.flux.get(), Ordering::SeqCst);
+        debits.push((debit.clone(), charged));
         if fails {
             return Err(Fault::new(FaultKind::Unavailable, "debit", "the commit was not heard"));
         }
-        Ok(DebitOutcome::Charged { charged: drained.charged, balance: Balance { flux: drained.left, version: 2 } })
+        Ok(DebitOutcome::Charged { charged, balance: Balance { flux: row.flux, version: 2 } })
+    }
+}
+
+#[async_trait]
+impl LedgerRepo for World {
+    async fn find(&self, _: &UserId) -> Result<Standing, Fault> {
+        give_way().await;
+        let flux = Flux::saturating(self.balance.load(Ordering::SeqCst));
+        Ok(Standing::Open(Balance { flux, version: 1 }))
+    }
+    async fn open(&self, _: &UserId, _: &Opening) -> Result<OpenOutcome, Fault> {
+        Err(unused())
+    }
+    async fn debit(&self, debit: &Debit) -> Result<DebitOutcome, Fault> {
+        self.take(debit).await
+    }
+    async fn hold(&self, hold: &Hold) -> Result<HoldOutcome, Fault> {
+        give_way().await;
+        self.set_aside(hold, true)
+    }
+    async fn extend(&self, hold: &Hold) -> Result<HoldOutcome, Fault> {
+        give_way().await;
+        self.set_aside(hold, false)
+    }
+    async fn capture(&self, debit: &Debit) -> Result<DebitOutcome, Fault> {
+        self.take(debit).await
+    }
+    async fn release(&self, _: &UserId, request: &RequestId) -> Result<Flux, Fault> {
+        give_way().await;
+        Ok(self.holds.lock().unwrap().remove(request).unwrap_or(Flux::ZERO))
+    }
+    async fn expire(&self, _: u32) -> Result<u64, Fault> {
+        Err(unused())
+    }
+    async fn verify(&self) -> Result<Verified, Fault> {
+        Err(unused())
     }
     async fn credit(&self, _: &Credit) -> Result<CreditOutcome, Fault> {
         Err(unused())

@@ -357,6 +357,9 @@ impl WantedUpstream<TtsUpstreamEntry> {
             Value::Object(params) => params,
             _ => Map::new(),
         };
-        Self { entry: TtsUpstreamEntry { base_url, keys: Vec::new(), adapter_params }, keys: vec![key] }
+        Self {
+            entry: TtsUpstreamEntry { base_url, keys: Vec::new(), adapter_params, timeout_ms: None },
+            keys: vec![key],
+        }
     }
 }

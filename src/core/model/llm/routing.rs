@@ -101,6 +101,9 @@ pub struct TtsUpstreamEntry {
     /// What the adapter needs besides.
     #[serde(default)]
     pub adapter_params: Map<String, Value>,
+    /// Limit of one attempt, ms (AU-D04).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
 }
 
 /// One key slot.

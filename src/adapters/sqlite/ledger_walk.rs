@@ -1,0 +1,71 @@
+//! Through all the books: what has lapsed, and whether everything adds up.
+
+use futures::TryStreamExt;
+use sqlx::Row;
+
+use super::fault::fault;
+use super::{Sqlite, ledger_rows};
+use crate::core::model::ids::UserId;
+use crate::core::model::verify::{Line, Verified, Walk};
+use crate::ports::Fault;
+
+/// Users with lapsed holds, at most so many.
+pub(super) async fn lapsed(db: &Sqlite, users: u32) -> Result<Vec<UserId>, Fault> {
+    const OPERATION: &str = "sqlite.ledger.expire";
+    let now = ledger_rows::clock(&db.readers).await.map_err(fault(OPERATION))?;
+    let found: Vec<String> = sqlx::query_scalar(
+        "select user_id from flux_hold where expires_at <= ?1 group by user_id order by min(expires_at) limit ?2",
+    )
+    .bind(now.timestamp_micros())
+    .bind(users)
+    .fetch_all(&db.readers)
+    .await
+    .map_err(fault(OPERATION))?;
+    Ok(found.into_iter().map(UserId::new).collect())
+}
+
+/// Walks everything as it was at one moment, while others go on writing.
+pub(super) async fn verify(db: &Sqlite) -> Result<Verified, Fault> {
+    const OPERATION: &str = "sqlite.ledger.verify";
+    let mut tx = db.readers.begin().await.map_err(fault(OPERATION))?;
+    let mut walk = Walk::default();
+    {
+        let mut entries = sqlx::query(
+            "select user_id, id, type, amount, balance_before, balance_after \
+             from flux_transaction order by user_id, created_at, id",
+        )
+        .fetch(&mut *tx);
+        while let Some(row) = entries.try_next().await.map_err(fault(OPERATION))? {
+            let read = || -> Result<_, sqlx::Error> {
+                let line = Line {
+                    id: row.try_get(1)?,
+                    kind: row.try_get(2)?,
+                    amount: row.try_get(3)?,
+                    before: row.try_get(4)?,
+                    after: row.try_get(5)?,
+                };
+                Ok((row.try_get::<&str, _>(0)?, line))
+            };
+            let (user, line) = read().map_err(fault(OPERATION))?;
+            walk.entry(user, line);
+        }
+    }
+    {
+        let mut balances = sqlx::query(
+            "select coalesce(f.user_id, h.user_id), coalesce(f.flux, 0), coalesce(f.held, 0), coalesce(h.amount, 0) \
+             from user_flux f \
+             full join (select user_id, sum(amount) as amount from flux_hold group by user_id) h \
+               on h.user_id = f.user_id",
+        )
+        .fetch(&mut *tx);
+        while let Some(row) = balances.try_next().await.map_err(fault(OPERATION))? {
+            let read = || -> Result<_, sqlx::Error> {
+                Ok((row.try_get::<&str, _>(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))
+            };
+            let (user, flux, held, holds) = read().map_err(fault(OPERATION))?;
+            walk.balance(user, flux, held, holds);
+        }
+    }
+    tx.rollback().await.map_err(fault(OPERATION))?;
+    Ok(walk.finish())
+}

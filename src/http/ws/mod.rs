@@ -1,0 +1,3 @@
+//! Sockets: thin drivers of state machines that live in the core.
+
+pub(super) mod speech;

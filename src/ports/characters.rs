@@ -1,0 +1,51 @@
+//! Characters and what belongs to them.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::Fault;
+use crate::core::model::characters::draft::{CharacterChange, NewCharacter};
+use crate::core::model::characters::{Mark, Selection, Sheet, Stored};
+use crate::core::model::ids::{CharacterId, UserId};
+use crate::core::model::ownership::OwnerOnly;
+
+/// `characters`, its parts, `user_character_likes` and `user_character_bookmarks`.
+///
+/// Rows with a `deleted_at` MUST be as good as absent everywhere.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait CharacterRepo: Send + Sync {
+    /// The selected characters, newest first (creation, then id, descending), each without avatar models and prompts
+    /// and with `viewer`'s own marks. MUST ask once per relation, not per row.
+    async fn list(&self, selection: &Selection, viewer: &UserId) -> Result<Vec<Sheet>, Fault>;
+
+    /// One character with everything, and with `viewer`'s own marks.
+    async fn find(&self, id: &CharacterId, viewer: &UserId) -> Result<Option<Sheet>, Fault>;
+
+    /// Stores a character and all its parts, or nothing when any id in it is taken.
+    async fn create(&self, new: &NewCharacter) -> Result<Stored, Fault>;
+
+    /// Changes what is given and stamps `updated_at`, if `owner` is the owner: one statement decides and changes.
+    async fn update(
+        &self,
+        id: &CharacterId,
+        owner: &UserId,
+        change: &CharacterChange,
+        at: DateTime<Utc>,
+    ) -> Result<OwnerOnly<()>, Fault>;
+
+    /// Stamps `deleted_at` and nothing else, if `owner` is the owner: one statement decides and changes.
+    async fn delete(&self, id: &CharacterId, owner: &UserId, at: DateTime<Utc>) -> Result<OwnerOnly<()>, Fault>;
+
+    /// Takes the user's mark away or puts it on, and answers whether it is there now; `None` when there is no such
+    /// character. The counter MUST move by exactly the rows removed and inserted, in the same transaction, never below
+    /// 0, and `updated_at` stays.
+    async fn toggle(&self, id: &CharacterId, user: &UserId, mark: Mark) -> Result<Option<bool>, Fault>;
+
+    /// Sets the counters of every character to the number of live marks and answers how many were wrong.
+    async fn recount(&self) -> Result<u64, Fault>;
+
+    /// Account deletion: stamps `deleted_at` and `updated_at` of characters the user owns or made, blanks the keys of
+    /// their capabilities, stamps the user's marks and takes them off the counters. Safe to repeat.
+    async fn close_account(&self, user: &UserId, at: DateTime<Utc>) -> Result<(), Fault>;
+}
