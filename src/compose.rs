@@ -2,6 +2,7 @@
 
 mod embedded;
 mod external;
+mod post;
 mod secrets;
 
 use std::path::Path;
@@ -15,10 +16,12 @@ use crate::adapters::config_cache::CachedConfig;
 use crate::adapters::crypto::{self, EnvelopeVault, ScryptPasswords};
 use crate::adapters::journal::{FanOut, InsertRows, RequestLogSink};
 use crate::adapters::llm::HttpUpstream;
+use crate::adapters::mail::ToldMailer;
 use crate::adapters::memory::session_cache::CachedSessions;
 use crate::adapters::runtime::{RandomIds, SystemClock, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
 use crate::adapters::sandbox_voice::SandboxVoice;
+use crate::adapters::signatures::HmacSignatures;
 use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
 use crate::adapters::tts::{Egress, Engines, UnspeechUpstream};
 use crate::adapters::{postgres, sqlite};
@@ -33,12 +36,14 @@ use crate::ports::audit::AuditLog;
 use crate::ports::characters::CharacterRepo;
 use crate::ports::chats::Broadcaster;
 use crate::ports::config::ConfigStore;
+use crate::ports::erasure::ErasureRepo;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo, UsageMeter};
 use crate::ports::limits::{RateLimiter, Slots};
 use crate::ports::probe::Probe;
 use crate::ports::providers::ProviderRepo;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
+use crate::ports::verification::VerificationRepo;
 use crate::ports::{Fault, Ports};
 use crate::settings::Settings;
 
@@ -63,6 +68,9 @@ pub enum StartError {
     /// The master keys cannot be used.
     #[error("LLM_ROUTER_MASTER_KEY: {0}")]
     MasterKey(#[from] crypto::InvalidMasterKey),
+    /// Letters cannot be sent as configured.
+    #[error("SMTP_URL: {0}")]
+    Mail(#[from] crate::adapters::mail::UnusableSmtp),
     /// Telemetry cannot be set up.
     #[error(transparent)]
     Telemetry(#[from] InvalidTelemetry),
@@ -85,6 +93,8 @@ type Close = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + Sync>;
 struct Storage {
     accounts: Arc<dyn AccountRepo>,
     sessions: Arc<dyn SessionRepo>,
+    verifications: Arc<dyn VerificationRepo>,
+    erasures: Arc<dyn ErasureRepo>,
     ledger: Arc<dyn LedgerRepo>,
     meter: Arc<dyn UsageMeter>,
     config: Arc<dyn ConfigStore>,
@@ -139,6 +149,7 @@ impl World {
             None => embedded::coordination(&clock),
         };
         let secrets = secrets::of(settings)?;
+        let post = post::of(settings)?;
         let store = coordination.config.unwrap_or(storage.config);
         let upstream = Arc::new(HttpUpstream::new(&settings.llm.upstream)?);
         let egress = egress(&upstream)?;
@@ -147,6 +158,11 @@ impl World {
             accounts: storage.accounts,
             sessions: Arc::new(CachedSessions::new(storage.sessions, clock.clone())),
             passwords: Arc::new(ScryptPasswords::new(PASSWORDS_AT_ONCE)),
+            verifications: storage.verifications,
+            signatures: Arc::new(HmacSignatures::new(secrets.auth_secret)),
+            mailer: Arc::new(ToldMailer { inner: post.mailer, clock: clock.clone(), journal: journal.clone() }),
+            outbox: post.outbox,
+            erasures: storage.erasures,
             ledger: storage.ledger,
             balances: coordination.balances,
             meter: storage.meter,
@@ -211,6 +227,7 @@ fn policies(settings: &Settings) -> crate::core::Policies {
             addresses: AddressPolicy { allow_insecure: settings.llm.upstream.allow_insecure },
             sandbox: settings.llm.sandbox,
         },
+        origin: settings.http.api_server_url.clone(),
     }
 }
 

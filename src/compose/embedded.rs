@@ -13,11 +13,13 @@ use crate::adapters::sqlite::accounts::SqliteAccounts;
 use crate::adapters::sqlite::audit::SqliteAuditLog;
 use crate::adapters::sqlite::characters::SqliteCharacters;
 use crate::adapters::sqlite::config::SqliteConfig;
+use crate::adapters::sqlite::erasure::SqliteErasures;
 use crate::adapters::sqlite::ledger::SqliteLedger;
 use crate::adapters::sqlite::meter::SqliteMeter;
 use crate::adapters::sqlite::providers::SqliteProviders;
 use crate::adapters::sqlite::request_log::SqliteRequestLog;
 use crate::adapters::sqlite::sessions::SqliteSessions;
+use crate::adapters::sqlite::verification::SqliteVerifications;
 use crate::adapters::sqlite::{self, Ownership, Sqlite, SqliteProbe};
 use crate::ports::Fault;
 use crate::ports::runtime::Clock;
@@ -44,6 +46,8 @@ pub(super) fn of(db: Sqlite) -> Storage {
     Storage {
         accounts: Arc::new(SqliteAccounts { db: db.clone() }),
         sessions: Arc::new(SqliteSessions { db: db.clone() }),
+        verifications: Arc::new(SqliteVerifications { db: db.clone() }),
+        erasures: Arc::new(SqliteErasures { db: db.clone() }),
         ledger: Arc::new(SqliteLedger::new(db.clone())),
         meter: Arc::new(SqliteMeter { db: db.clone() }),
         config: Arc::new(SqliteConfig { db: db.clone(), listeners: sqlite::config::listeners() }),

@@ -10,11 +10,13 @@ use crate::adapters::postgres::accounts::PgAccounts;
 use crate::adapters::postgres::audit::PgAuditLog;
 use crate::adapters::postgres::characters::PgCharacters;
 use crate::adapters::postgres::config::PgConfig;
+use crate::adapters::postgres::erasure::PgErasures;
 use crate::adapters::postgres::ledger::PgLedger;
 use crate::adapters::postgres::meter::PgMeter;
 use crate::adapters::postgres::providers::PgProviders;
 use crate::adapters::postgres::request_log::PgRequestLog;
 use crate::adapters::postgres::sessions::PgSessions;
+use crate::adapters::postgres::verification::PgVerifications;
 use crate::adapters::postgres::{self, PgProbe, PostgresSettings};
 use crate::adapters::redis::balance_cache::RedisBalances;
 use crate::adapters::redis::broadcaster::RedisBroadcaster;
@@ -39,6 +41,8 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
     Ok(Storage {
         accounts: Arc::new(PgAccounts { pool: pool.clone() }),
         sessions: Arc::new(PgSessions { pool: pool.clone() }),
+        verifications: Arc::new(PgVerifications { pool: pool.clone() }),
+        erasures: Arc::new(PgErasures { pool: pool.clone() }),
         ledger: Arc::new(PgLedger::new(pool.clone())),
         meter: Arc::new(PgMeter { pool: pool.clone() }),
         config: Arc::new(PgConfig { pool: pool.clone(), listeners: postgres::config::listeners() }),

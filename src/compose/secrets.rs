@@ -20,13 +20,15 @@ const FILE: &str = "secrets.toml";
 pub(super) struct Secrets {
     /// Seals upstream keys.
     pub(super) master_key: Secret,
+    /// Signs cookies and links.
+    pub(super) auth_secret: Secret,
 }
 
 /// The configured secrets; in embedded mode missing ones are read from the data directory, where the first start
 /// writes them.
 pub(super) fn of(settings: &Settings) -> Result<Secrets, StartError> {
-    if let Some(master_key) = &settings.llm.master_key {
-        return Ok(Secrets { master_key: master_key.clone() });
+    if let (Some(master_key), Some(auth_secret)) = (&settings.llm.master_key, &settings.auth_secret) {
+        return Ok(Secrets { master_key: master_key.clone(), auth_secret: auth_secret.clone() });
     }
     let path = settings.data_dir.join(FILE);
     let kept = match read(&path)? {
@@ -37,11 +39,15 @@ pub(super) fn of(settings: &Settings) -> Result<Secrets, StartError> {
             read(&path)?.unwrap_or_default()
         }
     };
-    let master_key = kept
-        .get("master_key")
-        .map(Secret::new)
-        .ok_or_else(|| StartError::Secrets(format!("{} has no master_key; restore the file", path.display())))?;
-    Ok(Secrets { master_key })
+    let kept_one = |name: &str| {
+        let missing = || StartError::Secrets(format!("{} has no {name}; restore the file", path.display()));
+        kept.get(name).map(Secret::new).ok_or_else(missing)
+    };
+    let or_kept = |configured: &Option<Secret>, name| configured.clone().map_or_else(|| kept_one(name), Ok);
+    Ok(Secrets {
+        master_key: or_kept(&settings.llm.master_key, "master_key")?,
+        auth_secret: or_kept(&settings.auth_secret, "auth_secret")?,
+    })
 }
 
 fn read(path: &Path) -> Result<Option<BTreeMap<String, String>>, StartError> {

@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::{Storage, egress, embedded};
+use super::{Storage, egress, embedded, post};
 use crate::adapters::crypto::{EnvelopeVault, ScryptPasswords, generate_master_key};
 use crate::adapters::frozen::FrozenClock;
 use crate::adapters::llm::{HttpUpstream, UpstreamSettings};
+use crate::adapters::mail::ToldMailer;
 use crate::adapters::runtime::{RandomIds, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
 use crate::adapters::sandbox_voice::SandboxVoice;
+use crate::adapters::signatures::HmacSignatures;
 use crate::adapters::sqlite;
 use crate::adapters::tts::{Engines, UnspeechUpstream};
 use crate::core::Policies;
 use crate::core::llm::RoutingPolicy;
 use crate::core::model::fact::Fact;
+use crate::core::model::secret::Secret;
 use crate::ports::journal::Journal;
 use crate::ports::runtime::{Clock, IdSource};
 use crate::ports::{Fault, Ports};
@@ -32,12 +35,25 @@ pub const START: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
 /// A complete world on an in-memory database: `Ports { ledger: my_double, ..ports().await? }`.
 pub async fn ports() -> Result<Ports, Fault> {
-    let Storage { accounts, sessions, ledger, meter, config, audit, characters, providers, probe, .. } =
-        embedded::of(sqlite::in_memory().await?);
+    let Storage {
+        accounts,
+        sessions,
+        verifications,
+        erasures,
+        ledger,
+        meter,
+        config,
+        audit,
+        characters,
+        providers,
+        probe,
+        ..
+    } = embedded::of(sqlite::in_memory().await?);
     let clock: Arc<dyn Clock> = Arc::new(FrozenClock::at(START));
     let coordination = embedded::coordination(&clock);
     let vault = EnvelopeVault::new(&generate_master_key(), None)
         .map_err(|error| Fault::new(crate::ports::FaultKind::Corrupt, "testing.vault", error))?;
+    let post = post::kept();
     let insecure = UpstreamSettings { allow_insecure: true, ..UpstreamSettings::default() };
     let upstream = Arc::new(HttpUpstream::new(&insecure)?);
     let egress = egress(&upstream)?;
@@ -47,6 +63,11 @@ pub async fn ports() -> Result<Ports, Fault> {
         accounts,
         sessions,
         passwords: Arc::new(ScryptPasswords::new(1)),
+        verifications,
+        signatures: Arc::new(HmacSignatures::new(Secret::new("a secret for tests"))),
+        mailer: Arc::new(ToldMailer { inner: post.mailer, clock: clock.clone(), journal: Arc::new(Silent) }),
+        outbox: post.outbox,
+        erasures,
         ledger,
         balances: coordination.balances,
         meter,
@@ -78,5 +99,6 @@ pub fn policies() -> Policies {
             addresses: crate::core::model::admin::AddressPolicy { allow_insecure: true },
             sandbox: true,
         },
+        origin: "http://localhost:3000".to_owned(),
     }
 }

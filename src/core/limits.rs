@@ -20,7 +20,12 @@ impl Limits {
     /// Counts one call of a user. A limiter that cannot be reached admits: availability wins, money is guarded
     /// elsewhere.
     pub async fn admit(&self, limit: &Limit, user: &UserId) -> Admission {
-        let admission = match self.limiter.admit(limit, user.as_str()).await {
+        self.admit_key(limit, "user", user.as_str()).await
+    }
+
+    /// Counts one call of whatever `key` names; `key_type` labels the metric.
+    pub async fn admit_key(&self, limit: &Limit, key_type: &'static str, key: &str) -> Admission {
+        let admission = match self.limiter.admit(limit, key).await {
             Ok(admission) => admission,
             Err(fault) => {
                 self.journal.record(Fact::Degraded { operation: "limits.admit", cause: fault.to_string() });
@@ -28,8 +33,19 @@ impl Limits {
             }
         };
         if !admission.admitted {
-            self.journal.record(Fact::RateLimited { route: limit.route, key_type: "user", limit: limit.max });
+            self.journal.record(Fact::RateLimited { route: limit.route, key_type, limit: limit.max });
         }
         admission
+    }
+
+    /// The same for what is skipped rather than refused: nobody is told and nothing is recorded.
+    pub async fn admit_silently(&self, limit: &Limit, key: &str) -> bool {
+        match self.limiter.admit(limit, key).await {
+            Ok(admission) => admission.admitted,
+            Err(fault) => {
+                self.journal.record(Fact::Degraded { operation: "limits.admit", cause: fault.to_string() });
+                true
+            }
+        }
     }
 }

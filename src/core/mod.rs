@@ -1,12 +1,13 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · accounts · health · ledger · limits · llm · tts · sealing · characters · providers · admin.
+//! config · limits · accounts · health · ledger · llm · tts · sealing · characters · providers · admin · deletion.
 
 pub mod accounts;
 pub mod admin;
 pub mod characters;
 pub mod config;
+pub mod deletion;
 pub mod error;
 pub mod health;
 pub mod ledger;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use crate::ports::Ports;
 use crate::ports::journal::Journal;
+use crate::ports::mailer::Outbox;
 use crate::ports::runtime::{Clock, IdSource};
 
 /// Every use-case, assembled: what a door is given.
@@ -29,6 +31,12 @@ pub struct App {
     pub config: Arc<config::Config>,
     /// Accounts and sessions.
     pub accounts: Arc<accounts::Accounts>,
+    /// The ways in.
+    pub sign_in: Arc<accounts::SignIn>,
+    /// The end of accounts.
+    pub deletion: Arc<deletion::Deletion>,
+    /// Letters that were kept instead of sent; absent where letters are sent.
+    pub outbox: Option<Arc<dyn Outbox>>,
     /// Balances and entries.
     pub ledger: Arc<ledger::Ledger>,
     /// Call limits.
@@ -54,12 +62,14 @@ pub struct App {
 }
 
 /// What the settings decide for the use-cases.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policies {
     /// How completions are routed.
     pub routing: llm::RoutingPolicy,
     /// What operators may write.
     pub admin: admin::Policy,
+    /// Our public origin, without a trailing slash: mailed links begin with it.
+    pub origin: String,
 }
 
 impl App {
@@ -75,6 +85,28 @@ impl App {
             ids: ids.clone(),
             journal: journal.clone(),
         });
+        let limits = Arc::new(limits::Limits { limiter: ports.limits, journal: journal.clone() });
+        let letters = Arc::new(accounts::Letters {
+            mailer: ports.mailer,
+            signatures: ports.signatures,
+            limits: limits.clone(),
+            tasks: tasks.clone(),
+            process: accounts::Process { clock: clock.clone(), journal: journal.clone() },
+            origin: policies.origin,
+        });
+        let sign_in = Arc::new(accounts::SignIn {
+            accounts: accounts.clone(),
+            verifications: ports.verifications,
+            erasures: ports.erasures.clone(),
+            letters,
+            limits: limits.clone(),
+        });
+        let deletion = Arc::new(deletion::Deletion {
+            sign_in: sign_in.clone(),
+            erasures: ports.erasures,
+            balances: ports.balances.clone(),
+            before: Vec::new(),
+        });
         let ledger = Arc::new(ledger::Ledger {
             repo: ports.ledger,
             cache: ports.balances,
@@ -82,7 +114,6 @@ impl App {
             ids: ids.clone(),
             journal: journal.clone(),
         });
-        let limits = Arc::new(limits::Limits { limiter: ports.limits, journal: journal.clone() });
         let completions = Arc::new(llm::Completions {
             config: config.clone(),
             ledger: ledger.clone(),
@@ -166,6 +197,9 @@ impl App {
         Self {
             config,
             accounts,
+            sign_in,
+            deletion,
+            outbox: ports.outbox,
             ledger,
             limits,
             completions,

@@ -6,15 +6,17 @@
 
 use std::sync::Arc;
 
-use poem::http::HeaderMap;
 use poem::http::header::AUTHORIZATION;
+use poem::http::{HeaderMap, Method};
 use poem::{Endpoint, IntoResponse, Request, RequestBody, Response};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
+use super::accounts::cookies::Cookies;
+use super::accounts::trust::Trust;
 use super::admin::remember_refusal;
 use super::error::{ApiError, refuse};
-use crate::core::accounts::Accounts;
+use crate::core::accounts::{Accounts, Resolved};
 use crate::core::error::{Code, Error};
 use crate::core::model::ids::UserId;
 use crate::core::model::principal::{Administrator, Administrators, NotAdministrator, Principal};
@@ -34,6 +36,43 @@ pub struct Doorkeeper {
     pub accounts: Arc<Accounts>,
     /// The addresses that may administer.
     pub administrators: Arc<Administrators>,
+    /// Reads and makes cookies.
+    pub cookies: Arc<Cookies>,
+    /// Knows where browsers may come from and be sent.
+    pub trust: Arc<Trust>,
+}
+
+/// A caller whose credential is good, and how it was presented.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who they are.
+    pub principal: Principal,
+    /// The session behind it, when the credential is one.
+    pub session: Option<Resolved>,
+    /// Whether a cookie said so: then a foreign page may have sent the request.
+    pub by_cookie: bool,
+}
+
+impl Doorkeeper {
+    /// Who sent these headers (contract `auth.md` §4.4). A cookie that is not good does not stand before a bearer token
+    /// that is.
+    pub async fn identify(&self, headers: &HeaderMap) -> Result<Option<Caller>, Error> {
+        if let Some(token) = self.cookies.token(headers) {
+            let prolong = !self.cookies.forgets(headers);
+            if let Some(session) = self.accounts.resolve_session(&token, prolong).await? {
+                return Ok(Some(Caller { principal: session.principal(), session: Some(session), by_cookie: true }));
+            }
+        }
+        let Some(token) = bearer(headers) else { return Ok(None) };
+        self.identify_bearer(token).await
+    }
+
+    /// Who holds this token: a session token, or one with its signature.
+    async fn identify_bearer(&self, token: &str) -> Result<Option<Caller>, Error> {
+        let signed = if token.contains('.') || token.contains('%') { self.cookies.open(token) } else { None };
+        let found = self.accounts.resolve_session(signed.as_deref().unwrap_or(token), true).await?;
+        Ok(found.map(|session| Caller { principal: session.principal(), session: Some(session), by_cookie: false }))
+    }
 }
 
 /// Prefixes that answer 401 to a stranger whatever lies behind them.
@@ -111,8 +150,14 @@ async fn who(req: &Request) -> Result<Principal, Error> {
     if let Some(principal) = req.extensions().get::<Principal>() {
         return Ok(principal.clone());
     }
-    let Some(token) = bearer(req.headers()) else { return Err(Error::new(Code::Unauthorized)) };
-    doorkeeper(req)?.accounts.resolve(token).await?.ok_or_else(|| Error::new(Code::Unauthorized))
+    let keeper = doorkeeper(req)?;
+    let caller = keeper.identify(req.headers()).await?.ok_or_else(|| Error::new(Code::Unauthorized))?;
+    // A cookie comes along with whatever page sends the request (contract `auth.md` F-30).
+    let harmless = matches!(*req.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if caller.by_cookie && !harmless && keeper.trust.judge_origin(req.headers()).is_err() {
+        return Err(Error::new(Code::Forbidden).saying("Invalid origin"));
+    }
+    Ok(caller.principal)
 }
 
 fn judge(req: &Request, principal: &Principal) -> Result<Administrator, Error> {

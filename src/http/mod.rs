@@ -4,6 +4,7 @@
 //! and preflights · failures and panics become answers · size of the head · size of the body · guarded prefixes ·
 //! the route.
 
+pub mod accounts;
 mod admin;
 mod admin_documents;
 pub mod admin_views;
@@ -34,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::App;
 use crate::core::model::principal::Administrators;
+use accounts::cookies::Cookies;
+use accounts::trust::Trust;
 use auth::{Doorkeeper, guard};
 use health::Readiness;
 use middleware::cors::{TrustedOrigins, cors};
@@ -90,6 +93,8 @@ pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken
     let doorkeeper = Doorkeeper {
         accounts: app.accounts.clone(),
         administrators: Arc::new(Administrators::parse(&settings.admin_emails)),
+        cookies: Arc::new(Cookies::new(app.sign_in.clone(), &settings.api_server_url)),
+        trust: Arc::new(Trust::new(&settings.api_server_url, settings.additional_trusted_origins.clone())),
     };
     let readiness = Arc::new(Readiness::new(app.clone(), leaving.clone()));
     let spoken_to = app.clone();
@@ -99,7 +104,7 @@ pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken
     let limits = BodyLimits { usual: settings.body_limit_bytes, chat: settings.chat_body_limit_bytes };
     let https = settings.api_server_url.starts_with("https://");
 
-    docs::mount(Route::new().nest("/", spec::service()))
+    accounts::mount(docs::mount(Route::new().nest("/", spec::service())), &app, &settings.api_server_url)
         .around(guard)
         .data(doorkeeper)
         .data(readiness)

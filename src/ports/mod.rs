@@ -15,18 +15,22 @@ pub mod audit;
 pub mod characters;
 pub mod chats;
 pub mod config;
+pub mod erasure;
 pub mod fault;
 pub mod journal;
 pub mod ledger;
 pub mod limits;
 pub mod llm;
+pub mod mailer;
 pub mod oidc;
 pub mod probe;
 pub mod providers;
 pub mod runtime;
+pub mod signatures;
 pub mod tts;
 pub mod upstream;
 pub mod vault;
+pub mod verification;
 
 use std::sync::Arc;
 
@@ -41,6 +45,16 @@ pub struct Ports {
     pub sessions: Arc<dyn accounts::SessionRepo>,
     /// Password hashing.
     pub passwords: Arc<dyn oidc::PasswordHasher>,
+    /// One-time secrets that were mailed.
+    pub verifications: Arc<dyn verification::VerificationRepo>,
+    /// Signs cookies and links.
+    pub signatures: Arc<dyn signatures::Signatures>,
+    /// Letters to people.
+    pub mailer: Arc<dyn mailer::Mailer>,
+    /// What the mailer kept instead of sending it, when it is of that kind.
+    pub outbox: Option<Arc<dyn mailer::Outbox>>,
+    /// The end of an account.
+    pub erasures: Arc<dyn erasure::ErasureRepo>,
     /// Balances and entries.
     pub ledger: Arc<dyn ledger::LedgerRepo>,
     /// Copies of balances.
@@ -91,14 +105,18 @@ pub mod mocks {
     pub use super::characters::MockCharacterRepo;
     pub use super::chats::MockBroadcaster;
     pub use super::config::MockConfigStore;
+    pub use super::erasure::MockErasureRepo;
     pub use super::journal::MockJournal;
     pub use super::ledger::{MockBalanceCache, MockLedgerRepo, MockUsageMeter};
     pub use super::limits::{MockRateLimiter, MockSlots};
     pub use super::llm::MockLlmUpstream;
+    pub use super::mailer::{MockMailer, MockOutbox};
     pub use super::oidc::MockPasswordHasher;
     pub use super::probe::MockProbe;
     pub use super::providers::MockProviderRepo;
     pub use super::runtime::{MockClock, MockIdSource, MockTasks};
+    pub use super::signatures::MockSignatures;
     pub use super::tts::{MockStreamingSpeech, MockTtsEngine};
     pub use super::vault::MockVault;
+    pub use super::verification::MockVerificationRepo;
 }

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
 use crate::adapters::llm::UpstreamSettings;
+use crate::adapters::mail::{MailSettings, Sender};
 use crate::adapters::postgres::PostgresSettings;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::telemetry::{LogFormat, TelemetrySettings};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub auth_secret: Option<Secret>,
     /// Upstream keys and routing.
     pub llm: LlmSettings,
+    /// How letters leave.
+    pub mail: MailSettings,
     /// Logs, metrics, traces.
     pub telemetry: TelemetrySettings,
     /// Names this process among its siblings; drawn when absent.
@@ -87,6 +90,7 @@ impl Settings {
         let auth_secret = read.get("accounts.secret", "BETTER_AUTH_SECRET", "a secret text", filled).map(Secret::new);
         let embedded = postgres.is_none();
         let llm = llm(read, embedded);
+        let mail = mail(read);
         let telemetry = telemetry(read);
         let instance_id = read.get("instance.id", "SERVER_INSTANCE_ID", "a name", filled);
         if postgres.is_some() {
@@ -108,6 +112,7 @@ impl Settings {
             data_dir: PathBuf::from(data_dir),
             auth_secret,
             llm,
+            mail,
             telemetry: TelemetrySettings {
                 // One process owns a data directory, so its series join over restarts without a name.
                 instance_id: instance_id.clone().or_else(|| embedded.then(|| "embedded".to_owned())),
@@ -210,6 +215,28 @@ fn llm(read: &mut Reader, embedded: bool) -> LlmSettings {
                 other => flag(other),
             })
             .unwrap_or(embedded),
+    }
+}
+
+fn mail(read: &mut Reader) -> MailSettings {
+    let usual = Sender::default();
+    MailSettings {
+        resend_api_key: read
+            .get("mail.resend_api_key", "RESEND_API_KEY", "a key", any)
+            .filter(|key| !key.is_empty())
+            .map(Secret::new),
+        resend_api_base: read
+            .get("mail.resend_api_base", "RESEND_API_BASE", "an http or https address", |text| {
+                url_of(text, &["http", "https"]).map(|url| url.expose().trim_end_matches('/').to_owned())
+            })
+            .unwrap_or_else(|| "https://api.resend.com".to_owned()),
+        smtp_url: read.get("mail.smtp_url", "SMTP_URL", "smtp://user:password@host:port or smtps://…", |text| {
+            url_of(text, &["smtp", "smtps"])
+        }),
+        from: Sender {
+            email: read.get("mail.from_email", "RESEND_FROM_EMAIL", "an address", filled).unwrap_or(usual.email),
+            name: read.get("mail.from_name", "RESEND_FROM_NAME", "a name", any).unwrap_or(usual.name),
+        },
     }
 }
 

@@ -39,6 +39,9 @@ fn client(seen: &Seen) -> Client {
     let app = Arc::new(App {
         config: base.config.clone(),
         accounts: base.accounts.clone(),
+        sign_in: base.sign_in.clone(),
+        deletion: base.deletion.clone(),
+        outbox: None,
         ledger: base.ledger.clone(),
         limits: base.limits.clone(),
         completions: base.completions.clone(),

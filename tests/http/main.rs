@@ -1,5 +1,11 @@
 //! The whole door side over doubles: what a client sees, byte by byte.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a failed step is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a failed step is a failed test"
+)]
 
 mod admin;
 mod bodies;
@@ -11,6 +17,7 @@ mod doors;
 mod flux;
 mod headers;
 mod health;
+mod identity;
 mod lines;
 mod people;
 mod providers;

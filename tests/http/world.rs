@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use airi_server::core::App;
-use airi_server::core::accounts::Accounts;
+use airi_server::core::accounts::{Accounts, Letters, Process, SignIn};
 use airi_server::core::admin::{Admin, Policy, Trail};
 use airi_server::core::characters::Characters;
 use airi_server::core::config::Config;
+use airi_server::core::deletion::Deletion;
 use airi_server::core::health::{Health, LastAnswer, Liveness};
 use airi_server::core::ledger::Ledger;
 use airi_server::core::limits::Limits;
@@ -34,9 +35,9 @@ use airi_server::ports::ledger::UsageMeter;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
-    MockAccountRepo, MockAuditLog, MockBalanceCache, MockCharacterRepo, MockConfigStore, MockLedgerRepo,
-    MockPasswordHasher, MockProbe, MockProviderRepo, MockSessionRepo, MockSlots, MockStreamingSpeech, MockTtsEngine,
-    MockUsageMeter, MockVault,
+    MockAccountRepo, MockAuditLog, MockBalanceCache, MockCharacterRepo, MockConfigStore, MockErasureRepo,
+    MockLedgerRepo, MockMailer, MockPasswordHasher, MockProbe, MockProviderRepo, MockSessionRepo, MockSignatures,
+    MockSlots, MockStreamingSpeech, MockTtsEngine, MockUsageMeter, MockVault, MockVerificationRepo,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
@@ -191,6 +192,29 @@ impl World {
             ids: ids.clone(),
             journal: journal.clone(),
         };
+        let accounts = Arc::new(accounts);
+        let limits = Arc::new(Limits { limiter: Arc::new(OneWindow::default()), journal: journal.clone() });
+        let letters = Letters {
+            mailer: Arc::new(MockMailer::new()),
+            signatures: Arc::new(MockSignatures::new()),
+            limits: limits.clone(),
+            tasks: Arc::new(AtOnce),
+            process: Process { clock: clock.clone(), journal: journal.clone() },
+            origin: self.settings.api_server_url.clone(),
+        };
+        let sign_in = Arc::new(SignIn {
+            accounts: accounts.clone(),
+            verifications: Arc::new(MockVerificationRepo::new()),
+            erasures: Arc::new(MockErasureRepo::new()),
+            letters: Arc::new(letters),
+            limits: limits.clone(),
+        });
+        let deletion = Arc::new(Deletion {
+            sign_in: sign_in.clone(),
+            erasures: Arc::new(MockErasureRepo::new()),
+            balances: Arc::new(MockBalanceCache::new()),
+            before: Vec::new(),
+        });
         let ledger = Arc::new(Ledger {
             repo: Arc::new(ledger(self.balance, self.entries, self.listed)),
             cache: Arc::new(cold_cache()),
@@ -268,7 +292,10 @@ impl World {
         };
         Arc::new(App {
             config,
-            accounts: Arc::new(accounts),
+            accounts,
+            sign_in,
+            deletion,
+            outbox: None,
             ledger,
             limits,
             completions: Arc::new(completions),

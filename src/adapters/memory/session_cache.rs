@@ -10,7 +10,8 @@ use moka::{future, sync};
 use sha2::{Digest, Sha256};
 
 use crate::core::model::accounts::{Session, SignedIn};
-use crate::core::model::ids::SessionId;
+use crate::core::model::identity::Closing;
+use crate::core::model::ids::{SessionId, UserId};
 use crate::ports::Fault;
 use crate::ports::accounts::SessionRepo;
 use crate::ports::runtime::Clock;
@@ -106,6 +107,22 @@ impl SessionRepo for CachedSessions {
         let _changed = Changed { sessions: self, id };
         self.inner.revoke(id).await
     }
+
+    async fn touch(&self, id: &SessionId) {
+        drop(Changed { sessions: self, id });
+    }
+
+    async fn list(&self, user: &UserId, now: DateTime<Utc>) -> Result<Vec<Session>, Fault> {
+        self.inner.list(user, now).await
+    }
+
+    async fn close(&self, user: &UserId, which: &Closing, at: DateTime<Utc>) -> Result<Vec<SessionId>, Fault> {
+        let closed = self.inner.close(user, which, at).await?;
+        for id in &closed {
+            drop(Changed { sessions: self, id });
+        }
+        Ok(closed)
+    }
 }
 
 /// The failure is shared by all that waited for it, and a fault has one owner.
@@ -138,7 +155,6 @@ mod tests {
 
     use super::*;
     use crate::core::model::accounts::{Account, Email};
-    use crate::core::model::ids::UserId;
     use crate::core::model::secret::Secret;
     use crate::ports::FaultKind;
     use crate::ports::mocks::MockClock;
@@ -174,6 +190,14 @@ mod tests {
         async fn revoke(&self, _id: &SessionId) -> Result<(), Fault> {
             *self.session.lock().unwrap() = None;
             Ok(())
+        }
+        async fn touch(&self, _: &SessionId) {}
+        async fn list(&self, _: &UserId, _: DateTime<Utc>) -> Result<Vec<Session>, Fault> {
+            Ok(Vec::new())
+        }
+        async fn close(&self, _: &UserId, _: &Closing, _: DateTime<Utc>) -> Result<Vec<SessionId>, Fault> {
+            let closed = self.session.lock().unwrap().take();
+            Ok(closed.into_iter().map(|found| found.session.id).collect())
         }
     }
 
@@ -262,6 +286,14 @@ mod tests {
         assert!(world.found().await);
         assert_eq!(world.looked_up(), 2);
         world.sessions.revoke(&SessionId::new("s")).await.unwrap();
+        assert!(!world.found().await);
+    }
+
+    #[tokio::test]
+    async fn a_session_closed_with_others_is_looked_up_anew() {
+        let world = world();
+        assert!(world.found().await);
+        world.sessions.close(&UserId::new("u"), &Closing::All, DateTime::UNIX_EPOCH).await.unwrap();
         assert!(!world.found().await);
     }
 

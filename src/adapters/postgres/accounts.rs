@@ -1,13 +1,18 @@
 //! `user` and `account`.
 
 use async_trait::async_trait;
-use chrono::NaiveDateTime;
+use chrono::{DateTime, NaiveDateTime, Utc};
 use sqlx::Row;
 use sqlx::postgres::{PgPool, PgRow};
 
 use super::fault::{fault, violated};
+use super::passwords;
 use crate::core::model::accounts::{Account, Creation, Email, NewAccount};
-use crate::core::model::ids::UserId;
+use crate::core::model::identity::{
+    Identity, Moving, PasswordChange, PasswordReset, ProfileChange, Proof, Proving, Reset, Unlinking,
+};
+use crate::core::model::ids::{IdentityId, SessionId, UserId};
+use crate::core::model::secret::Secret;
 use crate::ports::Fault;
 use crate::ports::accounts::AccountRepo;
 
@@ -96,6 +101,78 @@ impl AccountRepo for PgAccounts {
         .map_err(fault)?;
         row.as_ref().map(account).transpose().map_err(fault)
     }
+
+    #[tracing::instrument(name = "postgres.accounts.list_identities", skip_all, err(Debug))]
+    async fn list_identities(&self, user: &UserId) -> Result<Vec<Identity>, Fault> {
+        let fault = fault("postgres.accounts.list_identities");
+        let rows = sqlx::query(
+            "SELECT id, user_id, provider_id, account_id, scope, created_at, updated_at FROM account
+             WHERE user_id = $1 ORDER BY created_at, id",
+        )
+        .bind(user.as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(fault)?;
+        rows.iter().map(identity).collect::<Result<_, _>>().map_err(fault)
+    }
+
+    #[tracing::instrument(name = "postgres.accounts.find_password", skip_all, err(Debug))]
+    async fn find_password(&self, user: &UserId) -> Result<Option<Secret>, Fault> {
+        let hash: Option<Option<String>> = sqlx::query_scalar(
+            "SELECT password FROM account WHERE user_id = $1 AND provider_id = 'credential'
+             ORDER BY created_at, id LIMIT 1",
+        )
+        .bind(user.as_str())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(fault("postgres.accounts.find_password"))?;
+        Ok(hash.flatten().map(Secret::new))
+    }
+
+    #[tracing::instrument(name = "postgres.accounts.update", skip_all, err(Debug))]
+    async fn update(&self, user: &UserId, change: &ProfileChange, at: DateTime<Utc>) -> Result<(), Fault> {
+        sqlx::query(
+            r#"UPDATE "user" SET name = coalesce($2, name), image = CASE WHEN $3 THEN $4 ELSE image END,
+                      updated_at = $5
+               WHERE id = $1"#,
+        )
+        .bind(user.as_str())
+        .bind(&change.name)
+        .bind(change.image.is_some())
+        .bind(change.image.as_ref().and_then(Option::as_ref))
+        .bind(at.naive_utc())
+        .execute(&self.pool)
+        .await
+        .map(|_| ())
+        .map_err(fault("postgres.accounts.update"))
+    }
+
+    #[tracing::instrument(name = "postgres.accounts.unlink", skip_all, err(Debug))]
+    async fn unlink<'a>(&self, user: &UserId, provider: &str, account_id: Option<&'a str>) -> Result<Unlinking, Fault> {
+        passwords::unlink(&self.pool, user, provider, account_id).await.map_err(fault("postgres.accounts.unlink"))
+    }
+
+    #[tracing::instrument(name = "postgres.accounts.prove_email", skip_all, err(Debug))]
+    async fn prove_email(&self, user: &UserId, proof: Proof, at: DateTime<Utc>) -> Result<Proving, Fault> {
+        let at = at.naive_utc();
+        passwords::prove(&self.pool, user, proof, at).await.map_err(fault("postgres.accounts.prove_email"))
+    }
+
+    #[tracing::instrument(name = "postgres.accounts.move_email", skip_all, err(Debug))]
+    async fn move_email(&self, user: &UserId, from: &Email, to: &Email, at: DateTime<Utc>) -> Result<Moving, Fault> {
+        let at = at.naive_utc();
+        passwords::move_email(&self.pool, user, (from, to), at).await.map_err(fault("postgres.accounts.move_email"))
+    }
+
+    #[tracing::instrument(name = "postgres.accounts.change_password", skip_all, err(Debug))]
+    async fn change_password(&self, change: &PasswordChange) -> Result<Vec<SessionId>, Fault> {
+        passwords::change(&self.pool, change).await.map_err(fault("postgres.accounts.change_password"))
+    }
+
+    #[tracing::instrument(name = "postgres.accounts.reset_password", skip_all, err(Debug))]
+    async fn reset_password(&self, reset: &PasswordReset) -> Result<Option<Reset>, Fault> {
+        passwords::reset(&self.pool, reset).await.map_err(fault("postgres.accounts.reset_password"))
+    }
 }
 
 fn account(row: &PgRow) -> Result<Account, sqlx::Error> {
@@ -105,6 +182,20 @@ fn account(row: &PgRow) -> Result<Account, sqlx::Error> {
         email: Email::stored(row.try_get::<String, _>("email")?),
         email_verified: row.try_get("email_verified")?,
         image: row.try_get("image")?,
+        created_at: row.try_get::<NaiveDateTime, _>("created_at")?.and_utc(),
+        updated_at: row.try_get::<NaiveDateTime, _>("updated_at")?.and_utc(),
+    })
+}
+
+fn identity(row: &PgRow) -> Result<Identity, sqlx::Error> {
+    let scope: Option<String> = row.try_get("scope")?;
+    let scopes = scope.iter().flat_map(|scope| scope.split(',')).map(str::trim).filter(|scope| !scope.is_empty());
+    Ok(Identity {
+        id: IdentityId::new(row.try_get::<String, _>("id")?),
+        user: UserId::new(row.try_get::<String, _>("user_id")?),
+        provider: row.try_get("provider_id")?,
+        account_id: row.try_get("account_id")?,
+        scopes: scopes.map(str::to_owned).collect(),
         created_at: row.try_get::<NaiveDateTime, _>("created_at")?.and_utc(),
         updated_at: row.try_get::<NaiveDateTime, _>("updated_at")?.and_utc(),
     })

@@ -6,9 +6,13 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use super::fault::{corrupt, fault, violates_unique};
-use super::{Sqlite, micros, time};
+use super::{Sqlite, micros, passwords, time};
 use crate::core::model::accounts::{Account, Creation, Email, NewAccount};
-use crate::core::model::ids::UserId;
+use crate::core::model::identity::{
+    Identity, Moving, PasswordChange, PasswordReset, ProfileChange, Proof, Proving, Reset, Unlinking,
+};
+use crate::core::model::ids::{IdentityId, SessionId, UserId};
+use crate::core::model::secret::Secret;
 use crate::ports::Fault;
 use crate::ports::accounts::AccountRepo;
 
@@ -98,6 +102,78 @@ impl AccountRepo for SqliteAccounts {
         .map_err(fault(OPERATION))?;
         row.map(|row| account(&row, OPERATION)).transpose()
     }
+
+    #[tracing::instrument(name = "sqlite.accounts.list_identities", skip_all, err(Debug))]
+    async fn list_identities(&self, user: &UserId) -> Result<Vec<Identity>, Fault> {
+        const OPERATION: &str = "sqlite.accounts.list_identities";
+        let rows = sqlx::query(
+            "SELECT id, user_id, provider_id, account_id, scope, created_at, updated_at FROM account
+             WHERE user_id = ?1 ORDER BY created_at, id",
+        )
+        .bind(user.as_str())
+        .fetch_all(&self.db.readers)
+        .await
+        .map_err(fault(OPERATION))?;
+        rows.iter().map(|row| identity(row, OPERATION)).collect()
+    }
+
+    #[tracing::instrument(name = "sqlite.accounts.find_password", skip_all, err(Debug))]
+    async fn find_password(&self, user: &UserId) -> Result<Option<Secret>, Fault> {
+        let hash: Option<Option<String>> = sqlx::query_scalar(
+            "SELECT password FROM account WHERE user_id = ?1 AND provider_id = 'credential'
+             ORDER BY created_at, id LIMIT 1",
+        )
+        .bind(user.as_str())
+        .fetch_optional(&self.db.readers)
+        .await
+        .map_err(fault("sqlite.accounts.find_password"))?;
+        Ok(hash.flatten().map(Secret::new))
+    }
+
+    #[tracing::instrument(name = "sqlite.accounts.update", skip_all, err(Debug))]
+    async fn update(&self, user: &UserId, change: &ProfileChange, at: DateTime<Utc>) -> Result<(), Fault> {
+        sqlx::query(
+            "UPDATE user SET name = coalesce(?2, name), image = CASE WHEN ?3 THEN ?4 ELSE image END,
+                      updated_at = ?5
+               WHERE id = ?1",
+        )
+        .bind(user.as_str())
+        .bind(&change.name)
+        .bind(change.image.is_some())
+        .bind(change.image.as_ref().and_then(Option::as_ref))
+        .bind(micros(at))
+        .execute(&self.db.writer)
+        .await
+        .map(|_| ())
+        .map_err(fault("sqlite.accounts.update"))
+    }
+
+    #[tracing::instrument(name = "sqlite.accounts.unlink", skip_all, err(Debug))]
+    async fn unlink<'a>(&self, user: &UserId, provider: &str, account_id: Option<&'a str>) -> Result<Unlinking, Fault> {
+        passwords::unlink(&self.db, user, provider, account_id).await.map_err(fault("sqlite.accounts.unlink"))
+    }
+
+    #[tracing::instrument(name = "sqlite.accounts.prove_email", skip_all, err(Debug))]
+    async fn prove_email(&self, user: &UserId, proof: Proof, at: DateTime<Utc>) -> Result<Proving, Fault> {
+        let at = micros(at);
+        passwords::prove(&self.db, user, proof, at).await.map_err(fault("sqlite.accounts.prove_email"))
+    }
+
+    #[tracing::instrument(name = "sqlite.accounts.move_email", skip_all, err(Debug))]
+    async fn move_email(&self, user: &UserId, from: &Email, to: &Email, at: DateTime<Utc>) -> Result<Moving, Fault> {
+        let at = micros(at);
+        passwords::move_email(&self.db, user, (from, to), at).await.map_err(fault("sqlite.accounts.move_email"))
+    }
+
+    #[tracing::instrument(name = "sqlite.accounts.change_password", skip_all, err(Debug))]
+    async fn change_password(&self, change: &PasswordChange) -> Result<Vec<SessionId>, Fault> {
+        passwords::change(&self.db, change).await.map_err(fault("sqlite.accounts.change_password"))
+    }
+
+    #[tracing::instrument(name = "sqlite.accounts.reset_password", skip_all, err(Debug))]
+    async fn reset_password(&self, reset: &PasswordReset) -> Result<Option<Reset>, Fault> {
+        passwords::reset(&self.db, reset).await.map_err(fault("sqlite.accounts.reset_password"))
+    }
 }
 
 fn account(row: &SqliteRow, operation: &'static str) -> Result<Account, Fault> {
@@ -114,5 +190,24 @@ fn account(row: &SqliteRow, operation: &'static str) -> Result<Account, Fault> {
         email: Email::stored(row.try_get::<String, _>("email").map_err(fault)?),
         email_verified: row.try_get("email_verified").map_err(fault)?,
         image: row.try_get("image").map_err(fault)?,
+    })
+}
+
+fn identity(row: &SqliteRow, operation: &'static str) -> Result<Identity, Fault> {
+    let fault = fault(operation);
+    let id: String = row.try_get("id").map_err(fault)?;
+    let at = |column| -> Result<DateTime<Utc>, Fault> {
+        time(row.try_get(column).map_err(fault)?).ok_or_else(|| corrupt(operation, "account", column, &id))
+    };
+    let scope: Option<String> = row.try_get("scope").map_err(fault)?;
+    let scopes = scope.iter().flat_map(|scope| scope.split(',')).map(str::trim).filter(|scope| !scope.is_empty());
+    Ok(Identity {
+        created_at: at("created_at")?,
+        updated_at: at("updated_at")?,
+        id: IdentityId::new(id.as_str()),
+        user: UserId::new(row.try_get::<String, _>("user_id").map_err(fault)?),
+        provider: row.try_get("provider_id").map_err(fault)?,
+        account_id: row.try_get("account_id").map_err(fault)?,
+        scopes: scopes.map(str::to_owned).collect(),
     })
 }

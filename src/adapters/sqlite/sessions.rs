@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 
 use super::fault::{corrupt, fault};
-use super::{Sqlite, micros, time};
+use super::{Sqlite, micros, session_ends, time};
 use crate::core::model::accounts::{Account, Email, Session, SignedIn};
+use crate::core::model::identity::Closing;
 use crate::core::model::ids::{SessionId, UserId};
 use crate::core::model::secret::Secret;
 use crate::ports::Fault;
@@ -36,21 +37,7 @@ impl SessionRepo for SqliteSessions {
         .execute(&mut *tx)
         .await
         .map_err(fault)?;
-        sqlx::query(
-            "INSERT INTO session (id, token, user_id, expires_at, created_at, updated_at, ip_address, user_agent)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(session.id.as_str())
-        .bind(session.token.expose())
-        .bind(session.user.as_str())
-        .bind(micros(session.expires_at))
-        .bind(micros(session.created_at))
-        .bind(micros(session.updated_at))
-        .bind(&session.ip_address)
-        .bind(&session.user_agent)
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
+        insert(&mut tx, session).await.map_err(fault)?;
         tx.commit().await.map_err(fault)
     }
 
@@ -93,34 +80,88 @@ impl SessionRepo for SqliteSessions {
             .map(|_| ())
             .map_err(fault("sqlite.sessions.revoke"))
     }
+
+    /// Nothing is copied here.
+    async fn touch(&self, _id: &SessionId) {}
+
+    #[tracing::instrument(name = "sqlite.sessions.list", skip_all, err(Debug))]
+    async fn list(&self, user: &UserId, now: DateTime<Utc>) -> Result<Vec<Session>, Fault> {
+        const OPERATION: &str = "sqlite.sessions.list";
+        let rows = sqlx::query(
+            "SELECT id, token, user_id, expires_at, created_at, updated_at, ip_address, user_agent FROM session
+             WHERE user_id = ?1 AND expires_at > ?2 ORDER BY created_at DESC, id DESC",
+        )
+        .bind(user.as_str())
+        .bind(micros(now))
+        .fetch_all(&self.db.readers)
+        .await
+        .map_err(fault(OPERATION))?;
+        rows.iter().map(|row| session(row, OPERATION)).collect()
+    }
+
+    #[tracing::instrument(name = "sqlite.sessions.close", skip_all, err(Debug))]
+    async fn close(&self, user: &UserId, which: &Closing, at: DateTime<Utc>) -> Result<Vec<SessionId>, Fault> {
+        const OPERATION: &str = "sqlite.sessions.close";
+        let fault = fault(OPERATION);
+        let mut tx = self.db.begin(OPERATION).await?;
+        let closed = session_ends::close(&mut tx, user, which, micros(at)).await.map_err(fault)?;
+        tx.commit().await.map_err(fault)?;
+        Ok(closed)
+    }
 }
 
-fn signed_in(row: &SqliteRow, operation: &'static str) -> Result<SignedIn, Fault> {
+/// The row alone; [`SessionRepo::open`] also stamps the person.
+pub(super) async fn insert(tx: &mut SqliteConnection, session: &Session) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO session (id, token, user_id, expires_at, created_at, updated_at, ip_address, user_agent)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(session.id.as_str())
+    .bind(session.token.expose())
+    .bind(session.user.as_str())
+    .bind(micros(session.expires_at))
+    .bind(micros(session.created_at))
+    .bind(micros(session.updated_at))
+    .bind(&session.ip_address)
+    .bind(&session.user_agent)
+    .execute(tx)
+    .await
+    .map(|_| ())
+}
+
+fn session(row: &SqliteRow, operation: &'static str) -> Result<Session, Fault> {
     let fault = fault(operation);
     let id: String = row.try_get("id").map_err(fault)?;
     let at = |column| -> Result<DateTime<Utc>, Fault> {
         time(row.try_get(column).map_err(fault)?).ok_or_else(|| corrupt(operation, "session", column, &id))
     };
-    let user = UserId::new(row.try_get::<String, _>("user_id").map_err(fault)?);
-    Ok(SignedIn {
-        session: Session {
-            expires_at: at("expires_at")?,
-            created_at: at("created_at")?,
-            updated_at: at("updated_at")?,
-            id: SessionId::new(id.as_str()),
-            token: Secret::new(row.try_get::<String, _>("token").map_err(fault)?),
-            user: user.clone(),
-            ip_address: row.try_get("ip_address").map_err(fault)?,
-            user_agent: row.try_get("user_agent").map_err(fault)?,
-        },
-        account: Account {
-            id: user,
-            name: row.try_get("name").map_err(fault)?,
-            email: Email::stored(row.try_get::<String, _>("email").map_err(fault)?),
-            email_verified: row.try_get("email_verified").map_err(fault)?,
-            image: row.try_get("image").map_err(fault)?,
-            created_at: at("person_created_at")?,
-            updated_at: at("person_updated_at")?,
-        },
+    Ok(Session {
+        expires_at: at("expires_at")?,
+        created_at: at("created_at")?,
+        updated_at: at("updated_at")?,
+        id: SessionId::new(id.as_str()),
+        token: Secret::new(row.try_get::<String, _>("token").map_err(fault)?),
+        user: UserId::new(row.try_get::<String, _>("user_id").map_err(fault)?),
+        ip_address: row.try_get("ip_address").map_err(fault)?,
+        user_agent: row.try_get("user_agent").map_err(fault)?,
     })
+}
+
+fn signed_in(row: &SqliteRow, operation: &'static str) -> Result<SignedIn, Fault> {
+    let fault = fault(operation);
+    let session = session(row, operation)?;
+    let at = |column| -> Result<DateTime<Utc>, Fault> {
+        time(row.try_get(column).map_err(fault)?)
+            .ok_or_else(|| corrupt(operation, "user", column, session.user.as_str()))
+    };
+    let account = Account {
+        created_at: at("person_created_at")?,
+        updated_at: at("person_updated_at")?,
+        id: session.user.clone(),
+        name: row.try_get("name").map_err(fault)?,
+        email: Email::stored(row.try_get::<String, _>("email").map_err(fault)?),
+        email_verified: row.try_get("email_verified").map_err(fault)?,
+        image: row.try_get("image").map_err(fault)?,
+    };
+    Ok(SignedIn { session, account })
 }

@@ -90,6 +90,11 @@ impl MetricsJournal {
             Fact::CharacterCreated => one(&counters.character_created, &[]),
             Fact::CharacterDeleted => one(&counters.character_deleted, &[]),
             Fact::CharacterEngaged { action } => one(&counters.character_engagement, &[text("action", action)]),
+            Fact::AuthAttempted { method } => one(&counters.auth_attempts, &[text("auth.method", method)]),
+            Fact::AuthFailed { method } => one(&counters.auth_failures, &[text("auth.method", method)]),
+            Fact::LetterSent { template, failed, duration_ms } => {
+                self.letter_sent(template, failed.as_deref(), *duration_ms);
+            }
             Fact::HttpStarted { method } => self.instruments.http_active.add(1, &self.http_labels(method)),
             Fact::HttpEnded { method, route, status, duration_ms } => {
                 let mut labels = self.http_labels(method).to_vec();
@@ -121,8 +126,21 @@ impl MetricsJournal {
             | Fact::Debited { .. }
             | Fact::Degraded { .. }
             | Fact::ConfigInvalid { .. }
+            | Fact::AccountErased { .. }
+            | Fact::ErasureFailed { .. }
             | Fact::PublishFailed { .. } => {}
         }
+    }
+
+    fn letter_sent(&self, template: &'static str, failed: Option<&str>, duration_ms: f64) {
+        let counters = &self.instruments.counters;
+        one(&counters.email_send, &[text("template", template)]);
+        if let Some(name) = failed {
+            one(&counters.email_failures, &[text("template", template), text("error_name", name)]);
+        }
+        let outcome = if failed.is_some() { "error" } else { "ok" };
+        let labels = [text("template", template), text("outcome", outcome)];
+        self.instruments.email_duration.record(duration_ms / 1_000.0, &labels);
     }
 
     fn generation_ended(&self, row: &LoggedRequest, ended: Option<StreamEnd>) {
@@ -268,6 +286,13 @@ fn write(fact: &Fact) {
         }
         Fact::UserRegistered { user } => tracing::info!(userId = %user, "user registered"),
         Fact::SessionOpened { user } => tracing::info!(userId = %user, "session opened"),
+        Fact::LetterSent { template, failed: Some(name), .. } => {
+            tracing::warn!(template, error = name, "a letter could not be sent");
+        }
+        Fact::AccountErased { user, reason, counts } => {
+            tracing::info!(userId = %user, reason, counts = ?counts, "account erased");
+        }
+        Fact::ErasureFailed { user, step } => tracing::error!(userId = %user, step, "account could not be erased"),
         Fact::PublishFailed { event } => tracing::warn!(
             userId = %event.user_id,
             chatId = %event.payload.chat_id,
@@ -287,6 +312,9 @@ fn write(fact: &Fact) {
         | Fact::CharacterCreated
         | Fact::CharacterDeleted
         | Fact::CharacterEngaged { .. }
+        | Fact::AuthAttempted { .. }
+        | Fact::AuthFailed { .. }
+        | Fact::LetterSent { .. }
         | Fact::HttpStarted { .. }
         | Fact::HttpEnded { .. } => {}
     }

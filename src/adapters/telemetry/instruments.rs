@@ -56,6 +56,10 @@ counters! {
     character_created = "character.created";
     character_deleted = "character.deleted";
     character_engagement = "character.engagement";
+    auth_attempts = "auth.attempts";
+    auth_failures = "auth.failures";
+    email_send = "airi.email.send";
+    email_failures = "airi.email.failures";
 }
 
 const HTTP_SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -71,6 +75,8 @@ pub(super) struct Instruments {
     pub(super) ledger_drift: Gauge<u64>,
     /// End of every request but those for health.
     pub(super) http_duration: Histogram<f64>,
+    /// Letters handed over.
+    pub(super) email_duration: Histogram<f64>,
     /// Requests under way.
     pub(super) http_active: UpDownCounter<i64>,
     /// Until the first byte of the answer.
@@ -97,6 +103,7 @@ impl Instruments {
             counters,
             ledger_drift: meter.u64_gauge("airi.billing.ledger_drift").build(),
             http_duration: seconds("http.server.request.duration", &HTTP_SECONDS),
+            email_duration: seconds("airi.email.duration", &HTTP_SECONDS),
             http_active: meter.i64_up_down_counter("http.server.active_requests").build(),
             operation_duration: seconds("gen_ai.client.operation.duration", &OPERATION_SECONDS),
             first_token: seconds("gen_ai.client.first_token.duration", &FIRST_TOKEN_SECONDS),

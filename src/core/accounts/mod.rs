@@ -1,9 +1,27 @@
 //! Who is calling: accounts and the sessions that prove them.
 
+mod email_proofs;
+mod letters;
+mod profile;
+mod recovery;
+mod refusal;
+mod sign_in;
+
 use std::sync::Arc;
 
+use chrono::Duration;
+
+pub use email_proofs::{Opener, Verified};
+pub use letters::{Errand, Letters, Process};
+pub use recovery::{Arrival, Targets};
+pub use refusal::{Denied, Refusal};
+pub(crate) use sign_in::address_mark;
+pub use sign_in::{Applicant, Attempt, Known, SignIn, errand};
+
 use super::error::{Code, Error};
-use super::model::accounts::{Account, Creation, Email, NewAccount, PasswordIdentity, SESSION_LIFETIME, Session};
+use super::model::accounts::{
+    Account, Creation, Email, NewAccount, PasswordIdentity, SESSION_LIFETIME, Session, SignedIn,
+};
 use super::model::fact::Fact;
 use super::model::ids::{IdentityId, SessionId, UserId};
 use super::model::principal::{Credential, Principal};
@@ -42,20 +60,60 @@ pub struct NewUser {
     pub verified: bool,
 }
 
+/// What a session is opened with; both may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// The client's address.
+    pub address: String,
+    /// What the client calls itself.
+    pub agent: String,
+}
+
+/// A session that was presented and is good.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The session, as it is after this use.
+    pub session: Session,
+    /// Its owner.
+    pub account: Account,
+    /// Whether this use moved its end.
+    pub prolonged: bool,
+}
+
+impl Resolved {
+    /// Who that makes the caller.
+    pub fn principal(&self) -> Principal {
+        let credential = Credential::Session(self.session.id.clone());
+        Principal { account: self.account.clone(), credential }
+    }
+}
+
+/// Life of a session that is not to be remembered.
+const FORGOTTEN_AFTER: Duration = Duration::hours(24);
+
 impl Accounts {
     /// The person behind a session token; nobody when it is unknown or has expired.
     pub async fn resolve(&self, token: &str) -> Result<Option<Principal>, Error> {
-        let Some(signed_in) = self.sessions.find_by_token(token).await? else { return Ok(None) };
+        Ok(self.resolve_session(token, true).await?.map(|found| found.principal()))
+    }
+
+    /// The session behind a token, with its owner. A use prolongs it where `prolong` says so.
+    pub async fn resolve_session(&self, token: &str, prolong: bool) -> Result<Option<Resolved>, Error> {
+        let Some(SignedIn { mut session, account }) = self.sessions.find_by_token(token).await? else {
+            return Ok(None);
+        };
         let now = self.clock.now();
-        let session = signed_in.session;
         if session.expires_at <= now {
             self.sessions.revoke(&session.id).await?;
             return Ok(None);
         }
-        if session.is_due_for_extension(now) {
-            self.sessions.extend(&session.id, now + SESSION_LIFETIME, now).await?;
+        let prolonged = prolong && session.is_due_for_extension(now);
+        if prolonged {
+            session.expires_at = now + SESSION_LIFETIME;
+            session.updated_at = now;
+            self.sessions.extend(&session.id, session.expires_at, now).await?;
         }
-        Ok(Some(Principal { account: signed_in.account, credential: Credential::Session(session.id) }))
+        Ok(Some(Resolved { session, account, prolonged }))
     }
 
     /// Creates an account; a taken address is a conflict.
@@ -88,20 +146,37 @@ impl Accounts {
     /// Opens a session for the person with this address.
     pub async fn open_session(&self, email: &Email) -> Result<Session, Error> {
         let account = self.find_by_email(email).await?;
+        self.open_for(&account.id, &Device::default(), true).await
+    }
+
+    /// Opens a session: 7 days, or 24 hours when it is not to be remembered (contract `auth.md` §4.1).
+    pub async fn open_for(&self, user: &UserId, device: &Device, remember: bool) -> Result<Session, Error> {
+        let lifetime = if remember { SESSION_LIFETIME } else { FORGOTTEN_AFTER };
+        let session = self.new_session(user, device, lifetime);
+        self.sessions.open(&session).await?;
+        self.journal.record(Fact::SessionOpened { user: user.clone() });
+        Ok(session)
+    }
+
+    fn new_session(&self, user: &UserId, device: &Device, lifetime: Duration) -> Session {
         let now = self.clock.now();
-        let session = Session {
+        Session {
             id: SessionId::new(self.ids.token()),
             token: Secret::new(self.ids.token()),
-            user: account.id.clone(),
-            expires_at: now + SESSION_LIFETIME,
+            user: user.clone(),
+            expires_at: now + lifetime,
             created_at: now,
             updated_at: now,
-            ip_address: Some(String::new()),
-            user_agent: Some(String::new()),
-        };
-        self.sessions.open(&session).await?;
-        self.journal.record(Fact::SessionOpened { user: account.id });
-        Ok(session)
+            ip_address: Some(device.address.clone()),
+            user_agent: Some(device.agent.clone()),
+        }
+    }
+
+    /// Tells copies about sessions another transaction ended; the sessions are gone already.
+    pub(crate) async fn forget_closed(&self, closed: &[SessionId]) {
+        for id in closed {
+            self.sessions.touch(id).await;
+        }
     }
 
     /// The person with this address, or [`Code::NotFound`].
@@ -126,10 +201,9 @@ const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 8..=128;
 
 #[cfg(test)]
 mod tests {
-    use chrono::{DateTime, Duration, Utc};
+    use chrono::{DateTime, Utc};
 
     use super::*;
-    use crate::core::model::accounts::SignedIn;
     use crate::ports::mocks::{
         MockAccountRepo, MockClock, MockIdSource, MockJournal, MockPasswordHasher, MockSessionRepo,
     };

@@ -254,6 +254,41 @@ pub enum Fact {
         /// Whose.
         user: UserId,
     },
+    /// Somebody tried to sign in or up.
+    AuthAttempted {
+        /// Last segment of the path, e.g. `email`.
+        method: &'static str,
+    },
+    /// Such an attempt was refused or failed.
+    AuthFailed {
+        /// As in [`Fact::AuthAttempted`].
+        method: &'static str,
+    },
+    /// A letter was handed over, or was not.
+    LetterSent {
+        /// Which one.
+        template: &'static str,
+        /// The provider's name for the failure, if it failed.
+        failed: Option<String>,
+        /// How long it took, ms.
+        duration_ms: f64,
+    },
+    /// An account came to its end.
+    AccountErased {
+        /// Whose.
+        user: UserId,
+        /// Why.
+        reason: &'static str,
+        /// Rows touched, by what they are.
+        counts: Vec<(&'static str, u64)>,
+    },
+    /// An account could not be erased and is as it was.
+    ErasureFailed {
+        /// Whose.
+        user: UserId,
+        /// Which step failed.
+        step: &'static str,
+    },
     /// A request arrived. Exactly one [`Fact::HttpEnded`] with the same method MUST follow, also when the client leaves.
     HttpStarted {
         /// Upper-case method; `_OTHER` for one outside the standard list, so that labels stay few.

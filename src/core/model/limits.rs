@@ -28,6 +28,16 @@ pub const AUDIO_SOCKETS: Limit = Limit { route: "audio.sockets", max: 30, window
 /// Operator endpoints: 60 calls per 60 s and administrator (contract `admin.md` AD-D02).
 pub const ADMIN: Limit = Limit { route: "admin", max: 60, window: Duration::from_secs(60) };
 
+/// Passwords tried for one address, from wherever (contract `auth.md` F-22).
+pub const PASSWORD_ATTEMPTS: Limit = Limit { route: "auth.password", max: 30, window: Duration::from_secs(600) };
+
+/// Proof letters to one address (contract `auth.md` F-06).
+pub const VERIFICATION_LETTERS: Limit =
+    Limit { route: "auth.verification_letter", max: 1, window: Duration::from_secs(60) };
+
+/// Other letters to one address.
+pub const LETTERS: Limit = Limit { route: "auth.letter", max: 5, window: Duration::from_secs(600) };
+
 /// What the counter said about one call. The call has been counted, whatever the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {

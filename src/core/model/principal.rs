@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
+
 use super::accounts::Account;
 use super::ids::{SessionId, UserId};
+use super::secret::Secret;
 
 /// A caller whose credential has been judged good.
 #[derive(Clone, Debug)]
@@ -19,6 +22,21 @@ pub struct Principal {
 pub enum Credential {
     /// A session token, from a cookie or a bearer header.
     Session(SessionId),
+    /// A signed access token; nothing is stored about it.
+    Token(AccessToken),
+}
+
+/// What a good access token says (contract `auth.md` §4.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessToken {
+    /// As it was presented.
+    pub text: Secret,
+    /// The session it was issued for, which may be gone.
+    pub session: Option<SessionId>,
+    /// When it was issued.
+    pub issued_at: DateTime<Utc>,
+    /// Not valid from this instant on.
+    pub expires_at: DateTime<Utc>,
 }
 
 impl Principal {

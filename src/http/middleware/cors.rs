@@ -19,7 +19,11 @@ use url::Url;
 /// `kwaa.workers.dev`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct TrustedOrigins(BTreeSet<String>);
+pub struct TrustedOrigins {
+    all: BTreeSet<String>,
+    /// Those an operator listed.
+    added: BTreeSet<String>,
+}
 
 const BUILT_IN: [&str; 3] = ["capacitor://localhost", "ai.moeru.airi-pocket://links", "https://airi.moeru.ai"];
 
@@ -30,7 +34,7 @@ const EXPOSED: &str = "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Re
 
 impl Default for TrustedOrigins {
     fn default() -> Self {
-        Self(BUILT_IN.map(str::to_owned).into())
+        Self { all: BUILT_IN.map(str::to_owned).into(), added: BTreeSet::new() }
     }
 }
 
@@ -42,13 +46,15 @@ impl TryFrom<String> for TrustedOrigins {
         let mut origins = Self::default();
         for item in list.split(',').map(str::trim).filter(|item| !item.is_empty()) {
             let origin = origin_of(item).ok_or_else(|| format!("{item} is not a URL with a host"))?;
-            origins.0.insert(origin);
+            origins.added.insert(origin.clone());
+            origins.all.insert(origin);
         }
         Ok(origins)
     }
 }
 
-fn origin_of(url: &str) -> Option<String> {
+/// Scheme, host and port of an absolute address that has a host.
+pub(crate) fn origin_of(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
     if url.origin().is_tuple() {
         return Some(url.origin().ascii_serialization());
@@ -57,9 +63,14 @@ fn origin_of(url: &str) -> Option<String> {
 }
 
 impl TrustedOrigins {
+    /// Whether an operator listed this origin.
+    pub fn adds(&self, origin: &str) -> bool {
+        self.added.contains(origin)
+    }
+
     /// Whether a page of this origin may read our answers. The text is compared as browsers send it.
     pub fn trusts(&self, origin: &str) -> bool {
-        self.0.contains(origin) || is_loopback(origin) || is_preview(origin)
+        self.all.contains(origin) || is_loopback(origin) || is_preview(origin)
     }
 }
 
@@ -128,7 +139,7 @@ mod tests {
             "https://Example.com/path?x, ,my.app://home/x, https://example.com:443".to_owned(),
         )
         .unwrap();
-        assert_eq!(origins.0.len(), BUILT_IN.len() + 2);
+        assert_eq!(origins.all.len(), BUILT_IN.len() + 2);
         for good in [
             "capacitor://localhost",
             "ai.moeru.airi-pocket://links",

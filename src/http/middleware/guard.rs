@@ -29,7 +29,8 @@ pub async fn secure<E: Endpoint>(next: Arc<E>, req: Request, https: bool) -> poe
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     headers.insert(EXPIRES, HeaderValue::from_static("0"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Pages with forms choose another: without a referrer, a browser does not say where a form comes from.
+    headers.entry(REFERRER_POLICY).or_insert(HeaderValue::from_static("no-referrer"));
     // The framework announces a charset JSON has no parameter for (RFC 8259 §11).
     if headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json; charset=utf-8") {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

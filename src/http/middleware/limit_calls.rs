@@ -34,7 +34,8 @@ pub async fn limit_calls<E: Endpoint>(next: Arc<E>, req: Request, limit: &'stati
     Ok(answer)
 }
 
-fn tell(headers: &mut HeaderMap, limit: &Limit, admission: &Admission) {
+/// Writes the count on an answer.
+pub(crate) fn tell(headers: &mut HeaderMap, limit: &Limit, admission: &Admission) {
     headers.insert("ratelimit-limit", HeaderValue::from(limit.max));
     headers.insert("ratelimit-remaining", HeaderValue::from(admission.remaining));
     if let Ok(policy) = HeaderValue::from_str(&format!("{};w={}", limit.max, limit.window.as_secs())) {
@@ -47,7 +48,7 @@ fn tell(headers: &mut HeaderMap, limit: &Limit, admission: &Admission) {
 }
 
 /// Whole seconds, rounded up.
-fn seconds(duration: Duration) -> u64 {
+pub(crate) fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
