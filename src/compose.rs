@@ -18,11 +18,13 @@ use crate::adapters::journal::{FanOut, InsertRows, RequestLogSink};
 use crate::adapters::llm::HttpUpstream;
 use crate::adapters::mail::ToldMailer;
 use crate::adapters::memory::session_cache::CachedSessions;
+use crate::adapters::memory::snapshots::MemorySnapshots;
 use crate::adapters::runtime::{RandomIds, SystemClock, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
 use crate::adapters::sandbox_voice::SandboxVoice;
 use crate::adapters::signatures::HmacSignatures;
 use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
+use crate::adapters::tokens::KeyRing;
 use crate::adapters::tts::{Egress, Engines, UnspeechUpstream};
 use crate::adapters::{postgres, sqlite};
 use crate::core::App;
@@ -40,6 +42,7 @@ use crate::ports::erasure::ErasureRepo;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo, UsageMeter};
 use crate::ports::limits::{RateLimiter, Slots};
+use crate::ports::oidc::{AccountSnapshots, ClientRepo, GrantRepo, SigningKeyRepo};
 use crate::ports::probe::Probe;
 use crate::ports::providers::ProviderRepo;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
@@ -95,6 +98,9 @@ struct Storage {
     sessions: Arc<dyn SessionRepo>,
     verifications: Arc<dyn VerificationRepo>,
     erasures: Arc<dyn ErasureRepo>,
+    clients: Arc<dyn ClientRepo>,
+    grants: Arc<dyn GrantRepo>,
+    signing_keys: Arc<dyn SigningKeyRepo>,
     ledger: Arc<dyn LedgerRepo>,
     meter: Arc<dyn UsageMeter>,
     config: Arc<dyn ConfigStore>,
@@ -112,6 +118,7 @@ struct Coordination {
     limits: Arc<dyn RateLimiter>,
     slots: Arc<dyn Slots>,
     broadcaster: Arc<dyn Broadcaster>,
+    people: Arc<dyn AccountSnapshots>,
     /// Where configuration entries live, when not in the database.
     config: Option<Arc<dyn ConfigStore>>,
     probe: Option<Arc<dyn Probe>>,
@@ -137,6 +144,7 @@ impl World {
         };
         let rows = RequestLogSink::new(storage.insert_rows, tasks.clone());
         let journal: Arc<dyn Journal> = Arc::new(FanOut { sinks: vec![told, rows.clone()] });
+        let people = Arc::new(MemorySnapshots::new(storage.accounts.clone(), clock.clone()));
         let coordination = match &settings.redis {
             Some(redis) => {
                 let instance = InstanceId::new(settings.instance_id.as_ref().map_or_else(
@@ -144,9 +152,9 @@ impl World {
                     // Two processes with one configured name would silence each other.
                     |name| format!("{name}-{}", ids.id()),
                 ));
-                external::coordination(redis, instance, &clock, &journal).await?
+                external::coordination(redis, instance, &clock, &journal, people).await?
             }
-            None => embedded::coordination(&clock),
+            None => embedded::coordination(&clock, people),
         };
         let secrets = secrets::of(settings)?;
         let post = post::of(settings)?;
@@ -159,10 +167,14 @@ impl World {
             sessions: Arc::new(CachedSessions::new(storage.sessions, clock.clone())),
             passwords: Arc::new(ScryptPasswords::new(PASSWORDS_AT_ONCE)),
             verifications: storage.verifications,
-            signatures: Arc::new(HmacSignatures::new(secrets.auth_secret)),
+            signatures: Arc::new(HmacSignatures::new(secrets.auth_secret.clone())),
             mailer: Arc::new(ToldMailer { inner: post.mailer, clock: clock.clone(), journal: journal.clone() }),
             outbox: post.outbox,
             erasures: storage.erasures,
+            clients: storage.clients,
+            grants: storage.grants,
+            tokens: Arc::new(KeyRing::new(storage.signing_keys, clock.clone(), ids.clone(), secrets.auth_secret)),
+            people: coordination.people,
             ledger: storage.ledger,
             balances: coordination.balances,
             meter: storage.meter,
@@ -228,6 +240,9 @@ fn policies(settings: &Settings) -> crate::core::Policies {
             sandbox: settings.llm.sandbox,
         },
         origin: settings.http.api_server_url.clone(),
+        oidc: crate::core::oidc::Policy {
+            refresh_grace: chrono::Duration::seconds(i64::from(settings.refresh_grace_seconds)),
+        },
     }
 }
 

@@ -17,4 +17,5 @@ pub mod sandbox_voice;
 pub mod signatures;
 pub mod sqlite;
 pub mod telemetry;
+pub mod tokens;
 pub mod tts;

@@ -1,4 +1,4 @@
-//! `keys generate-master` and `keys rotate-master`.
+//! `keys generate-master`, `keys rotate-master` and `keys rotate-signing`.
 
 use airi_server::compose;
 use airi_server::core::model::audit::Actor;
@@ -18,6 +18,9 @@ pub(crate) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Add an RS256 key for tokens and print its id. It is published at once and signs after ten minutes; the keys
+    /// before it verify for a day more.
+    RotateSigning,
 }
 
 pub(crate) fn generate_master() -> anyhow::Result<Outcome> {
@@ -26,7 +29,11 @@ pub(crate) fn generate_master() -> anyhow::Result<Outcome> {
 }
 
 pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result<Outcome> {
-    let Command::RotateMaster { dry_run } = command else { return generate_master() };
+    let dry_run = match command {
+        Command::GenerateMaster => return generate_master(),
+        Command::RotateSigning => return rotate_signing(settings).await,
+        Command::RotateMaster { dry_run } => dry_run,
+    };
     visit(settings, async |app| {
         let report = app.admin.reencrypt_keys(&Actor::command_line(), dry_run).await?;
         output::say(&format!(
@@ -40,6 +47,14 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result
             output::complain(&format!("unreadable: {slot}"));
         }
         Ok(if report.unreadable.is_empty() { Outcome::Done } else { Outcome::Found })
+    })
+    .await
+}
+
+async fn rotate_signing(settings: &Settings) -> anyhow::Result<Outcome> {
+    visit(settings, async |app| {
+        output::say(&app.oidc.rotate_keys().await?)?;
+        Ok(Outcome::Done)
     })
     .await
 }

@@ -33,6 +33,7 @@ pub(crate) async fn run(mut settings: Settings) -> anyhow::Result<Outcome> {
     let shutdown = CancellationToken::new();
     stop_on_signal(shutdown.clone())?;
 
+    world.app.oidc.seed().await?;
     let address = (settings.http.host.as_str(), settings.http.port);
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("cannot listen on {}:{}", address.0, address.1))?;

@@ -9,16 +9,20 @@ use crate::adapters::memory::balance_cache::MemoryBalances;
 use crate::adapters::memory::broadcaster::MemoryBroadcaster;
 use crate::adapters::memory::limits::MemoryLimits;
 use crate::adapters::memory::slots::MemorySlots;
+use crate::adapters::memory::snapshots::MemorySnapshots;
 use crate::adapters::sqlite::accounts::SqliteAccounts;
 use crate::adapters::sqlite::audit::SqliteAuditLog;
 use crate::adapters::sqlite::characters::SqliteCharacters;
+use crate::adapters::sqlite::clients::SqliteClients;
 use crate::adapters::sqlite::config::SqliteConfig;
 use crate::adapters::sqlite::erasure::SqliteErasures;
+use crate::adapters::sqlite::grants::SqliteGrants;
 use crate::adapters::sqlite::ledger::SqliteLedger;
 use crate::adapters::sqlite::meter::SqliteMeter;
 use crate::adapters::sqlite::providers::SqliteProviders;
 use crate::adapters::sqlite::request_log::SqliteRequestLog;
 use crate::adapters::sqlite::sessions::SqliteSessions;
+use crate::adapters::sqlite::signing_keys::SqliteSigningKeys;
 use crate::adapters::sqlite::verification::SqliteVerifications;
 use crate::adapters::sqlite::{self, Ownership, Sqlite, SqliteProbe};
 use crate::ports::Fault;
@@ -48,6 +52,9 @@ pub(super) fn of(db: Sqlite) -> Storage {
         sessions: Arc::new(SqliteSessions { db: db.clone() }),
         verifications: Arc::new(SqliteVerifications { db: db.clone() }),
         erasures: Arc::new(SqliteErasures { db: db.clone() }),
+        clients: Arc::new(SqliteClients { db: db.clone() }),
+        grants: Arc::new(SqliteGrants { db: db.clone() }),
+        signing_keys: Arc::new(SqliteSigningKeys { db: db.clone() }),
         ledger: Arc::new(SqliteLedger::new(db.clone())),
         meter: Arc::new(SqliteMeter { db: db.clone() }),
         config: Arc::new(SqliteConfig { db: db.clone(), listeners: sqlite::config::listeners() }),
@@ -66,12 +73,13 @@ pub(super) fn of(db: Sqlite) -> Storage {
 /// A command beside the server, `flux grant` say, cannot tell it: what it wrote is seen after this long.
 const BALANCE_COPY: Duration = Duration::from_secs(1);
 
-pub(super) fn coordination(clock: &Arc<dyn Clock>) -> Coordination {
+pub(super) fn coordination(clock: &Arc<dyn Clock>, people: Arc<MemorySnapshots>) -> Coordination {
     Coordination {
         balances: Arc::new(MemoryBalances::lasting(clock.clone(), BALANCE_COPY)),
         limits: Arc::new(MemoryLimits::new(clock.clone())),
         slots: Arc::new(MemorySlots::new(clock.clone())),
         broadcaster: Arc::new(MemoryBroadcaster::new()),
+        people,
         config: None,
         probe: None,
     }

@@ -6,16 +6,20 @@ use super::{Coordination, StartError, Storage};
 use crate::adapters::fallback_limits::FallbackLimits;
 use crate::adapters::memory::broadcaster::MemoryBroadcaster;
 use crate::adapters::memory::limits::MemoryLimits;
+use crate::adapters::memory::snapshots::MemorySnapshots;
 use crate::adapters::postgres::accounts::PgAccounts;
 use crate::adapters::postgres::audit::PgAuditLog;
 use crate::adapters::postgres::characters::PgCharacters;
+use crate::adapters::postgres::clients::PgClients;
 use crate::adapters::postgres::config::PgConfig;
 use crate::adapters::postgres::erasure::PgErasures;
+use crate::adapters::postgres::grants::PgGrants;
 use crate::adapters::postgres::ledger::PgLedger;
 use crate::adapters::postgres::meter::PgMeter;
 use crate::adapters::postgres::providers::PgProviders;
 use crate::adapters::postgres::request_log::PgRequestLog;
 use crate::adapters::postgres::sessions::PgSessions;
+use crate::adapters::postgres::signing_keys::PgSigningKeys;
 use crate::adapters::postgres::verification::PgVerifications;
 use crate::adapters::postgres::{self, PgProbe, PostgresSettings};
 use crate::adapters::redis::balance_cache::RedisBalances;
@@ -24,6 +28,7 @@ use crate::adapters::redis::bus::Bus;
 use crate::adapters::redis::config::RedisConfig;
 use crate::adapters::redis::limits::RedisLimits;
 use crate::adapters::redis::slots::RedisSlots;
+use crate::adapters::redis::snapshots::{DropCopies, RedisSnapshots};
 use crate::adapters::redis::{Redis, RedisProbe, RedisSettings};
 use crate::core::model::ids::InstanceId;
 use crate::ports::journal::Journal;
@@ -43,6 +48,9 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
         sessions: Arc::new(PgSessions { pool: pool.clone() }),
         verifications: Arc::new(PgVerifications { pool: pool.clone() }),
         erasures: Arc::new(PgErasures { pool: pool.clone() }),
+        clients: Arc::new(PgClients { pool: pool.clone() }),
+        grants: Arc::new(PgGrants { pool: pool.clone() }),
+        signing_keys: Arc::new(PgSigningKeys { pool: pool.clone() }),
         ledger: Arc::new(PgLedger::new(pool.clone())),
         meter: Arc::new(PgMeter { pool: pool.clone() }),
         config: Arc::new(PgConfig { pool: pool.clone(), listeners: postgres::config::listeners() }),
@@ -63,10 +71,14 @@ pub(super) async fn coordination(
     instance: InstanceId,
     clock: &Arc<dyn Clock>,
     journal: &Arc<dyn Journal>,
+    people: Arc<MemorySnapshots>,
 ) -> Result<Coordination, StartError> {
     let redis = Redis::new(settings)?;
     let bus = Bus::start(&redis, journal.clone())?;
+    let copies = people.clone();
+    let drop_copies: DropCopies = Arc::new(move |user| copies.drop_copies(user));
     Ok(Coordination {
+        people: Arc::new(RedisSnapshots::start(people, drop_copies, redis.clone(), &bus).await),
         balances: Arc::new(RedisBalances { redis: redis.clone() }),
         limits: Arc::new(FallbackLimits {
             first: Arc::new(RedisLimits { redis: redis.clone() }),

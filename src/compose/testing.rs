@@ -9,11 +9,13 @@ use crate::adapters::crypto::{EnvelopeVault, ScryptPasswords, generate_master_ke
 use crate::adapters::frozen::FrozenClock;
 use crate::adapters::llm::{HttpUpstream, UpstreamSettings};
 use crate::adapters::mail::ToldMailer;
+use crate::adapters::memory::snapshots::MemorySnapshots;
 use crate::adapters::runtime::{RandomIds, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
 use crate::adapters::sandbox_voice::SandboxVoice;
 use crate::adapters::signatures::HmacSignatures;
 use crate::adapters::sqlite;
+use crate::adapters::tokens::KeyRing;
 use crate::adapters::tts::{Engines, UnspeechUpstream};
 use crate::core::Policies;
 use crate::core::llm::RoutingPolicy;
@@ -40,6 +42,9 @@ pub async fn ports() -> Result<Ports, Fault> {
         sessions,
         verifications,
         erasures,
+        clients,
+        grants,
+        signing_keys,
         ledger,
         meter,
         config,
@@ -50,14 +55,15 @@ pub async fn ports() -> Result<Ports, Fault> {
         ..
     } = embedded::of(sqlite::in_memory().await?);
     let clock: Arc<dyn Clock> = Arc::new(FrozenClock::at(START));
-    let coordination = embedded::coordination(&clock);
+    let people = Arc::new(MemorySnapshots::new(accounts.clone(), clock.clone()));
+    let coordination = embedded::coordination(&clock, people);
+    let ids: Arc<dyn IdSource> = Arc::new(RandomIds::new());
     let vault = EnvelopeVault::new(&generate_master_key(), None)
         .map_err(|error| Fault::new(crate::ports::FaultKind::Corrupt, "testing.vault", error))?;
     let post = post::kept();
     let insecure = UpstreamSettings { allow_insecure: true, ..UpstreamSettings::default() };
     let upstream = Arc::new(HttpUpstream::new(&insecure)?);
     let egress = egress(&upstream)?;
-    let ids: Arc<dyn IdSource> = Arc::new(RandomIds::new());
     let voice = Arc::new(Engines { egress: egress.clone(), ids: ids.clone() });
     Ok(Ports {
         accounts,
@@ -68,6 +74,10 @@ pub async fn ports() -> Result<Ports, Fault> {
         mailer: Arc::new(ToldMailer { inner: post.mailer, clock: clock.clone(), journal: Arc::new(Silent) }),
         outbox: post.outbox,
         erasures,
+        clients,
+        grants,
+        tokens: Arc::new(KeyRing::new(signing_keys, clock.clone(), ids.clone(), generate_master_key())),
+        people: coordination.people,
         ledger,
         balances: coordination.balances,
         meter,
@@ -100,5 +110,6 @@ pub fn policies() -> Policies {
             sandbox: true,
         },
         origin: "http://localhost:3000".to_owned(),
+        oidc: crate::core::oidc::Policy::default(),
     }
 }

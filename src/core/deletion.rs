@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::accounts::{Denied, Errand, Refusal, SignIn, address_mark};
+use super::characters::Characters;
 use super::error::Error;
 use super::model::accounts::Account;
 use super::model::erasure::Erasure;
@@ -14,8 +15,11 @@ use super::model::letters::Message;
 use super::model::principal::Principal;
 use super::model::proofs::{DELETION_LIFETIME, Verification};
 use super::model::secret::Secret;
+use super::providers::Providers;
+use crate::ports::Fault;
 use crate::ports::erasure::ErasureRepo;
 use crate::ports::ledger::BalanceCache;
+use crate::ports::oidc::AccountSnapshots;
 
 /// What must have happened elsewhere before the database forgets: a subscription that goes on charging cannot be
 /// cancelled any more once nobody knows whose it was.
@@ -36,6 +40,8 @@ pub struct Deletion {
     pub erasures: Arc<dyn ErasureRepo>,
     /// Copies of balances.
     pub balances: Arc<dyn BalanceCache>,
+    /// Copies of people: access tokens stop working with them.
+    pub people: Arc<dyn AccountSnapshots>,
     /// Steps elsewhere, in order.
     pub before: Vec<Arc<dyn BeforeErasure>>,
 }
@@ -122,12 +128,39 @@ impl Deletion {
         // Somebody else's click was faster.
         let Some(erased) = erased else { return Ok(()) };
         accounts.forget_closed(&erased.sessions).await;
+        let degraded = |operation, fault: Fault| {
+            accounts.journal.record(Fact::Degraded { operation, cause: fault.to_string() });
+        };
+        if let Err(fault) = self.people.forget(user).await {
+            degraded("snapshots.forget", fault);
+        }
         if let Err(fault) = self.balances.forget(user).await {
-            let cause = fault.to_string();
-            accounts.journal.record(Fact::Degraded { operation: "balance_cache.forget", cause });
+            degraded("balance_cache.forget", fault);
         }
         accounts.journal.record(Fact::AccountErased { user: user.clone(), reason, counts: erased.counts });
         Ok(())
+    }
+}
+
+#[async_trait]
+impl BeforeErasure for Providers {
+    fn name(&self) -> &'static str {
+        "providers"
+    }
+
+    async fn undo(&self, user: &UserId) -> Result<(), Error> {
+        self.close_account(user).await
+    }
+}
+
+#[async_trait]
+impl BeforeErasure for Characters {
+    fn name(&self) -> &'static str {
+        "characters"
+    }
+
+    async fn undo(&self, user: &UserId) -> Result<(), Error> {
+        self.close_account(user).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · limits · accounts · health · ledger · llm · tts · sealing · characters · providers · admin · deletion.
+//! config · limits · accounts · oidc · health · ledger · llm · tts · sealing · characters · providers · admin · deletion.
 
 pub mod accounts;
 pub mod admin;
@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod limits;
 pub mod llm;
 pub mod model;
+pub mod oidc;
 pub mod providers;
 pub mod sealing;
 pub mod tts;
@@ -53,6 +54,8 @@ pub struct App {
     pub admin: Arc<admin::Admin>,
     /// Readiness.
     pub health: Arc<health::Health>,
+    /// Tokens for programs.
+    pub oidc: Arc<oidc::Oidc>,
     /// Where the doors record facts.
     pub journal: Arc<dyn Journal>,
     /// Ids of requests.
@@ -70,12 +73,14 @@ pub struct Policies {
     pub admin: admin::Policy,
     /// Our public origin, without a trailing slash: mailed links begin with it.
     pub origin: String,
+    /// How refresh tokens are judged.
+    pub oidc: oidc::Policy,
 }
 
 impl App {
     /// The hexagon, assembled.
     pub fn new(ports: Ports, policies: Policies) -> Self {
-        let Ports { clock, ids, journal, tasks, vault, .. } = ports;
+        let Ports { clock, ids, journal, tasks, vault, balances, .. } = ports;
         let config = Arc::new(config::Config { store: ports.config.clone(), journal: journal.clone() });
         let accounts = Arc::new(accounts::Accounts {
             accounts: ports.accounts.clone(),
@@ -92,7 +97,7 @@ impl App {
             limits: limits.clone(),
             tasks: tasks.clone(),
             process: accounts::Process { clock: clock.clone(), journal: journal.clone() },
-            origin: policies.origin,
+            origin: policies.origin.clone(),
         });
         let sign_in = Arc::new(accounts::SignIn {
             accounts: accounts.clone(),
@@ -101,15 +106,21 @@ impl App {
             letters,
             limits: limits.clone(),
         });
-        let deletion = Arc::new(deletion::Deletion {
-            sign_in: sign_in.clone(),
-            erasures: ports.erasures,
-            balances: ports.balances.clone(),
-            before: Vec::new(),
+        let oidc = Arc::new(oidc::Oidc {
+            clients: ports.clients,
+            grants: ports.grants,
+            tokens: ports.tokens,
+            accounts: ports.accounts.clone(),
+            people: ports.people.clone(),
+            sessions: accounts.sessions.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            issuer: model::oidc::Issuer::new(policies.origin),
+            policy: policies.oidc,
         });
         let ledger = Arc::new(ledger::Ledger {
             repo: ports.ledger,
-            cache: ports.balances,
+            cache: balances.clone(),
             config: config.clone(),
             ids: ids.clone(),
             journal: journal.clone(),
@@ -194,6 +205,13 @@ impl App {
         let mut probes = vec![("db", ports.storage)];
         probes.extend(ports.probes);
         let health = Arc::new(health::Health { probes });
+        let deletion = Arc::new(deletion::Deletion {
+            sign_in: sign_in.clone(),
+            erasures: ports.erasures,
+            balances: balances.clone(),
+            people: ports.people,
+            before: vec![providers.clone(), characters.clone()],
+        });
         Self {
             config,
             accounts,
@@ -208,6 +226,7 @@ impl App {
             providers,
             admin,
             health,
+            oidc,
             journal,
             ids,
             clock,

@@ -20,6 +20,7 @@ use crate::core::accounts::{Accounts, Resolved};
 use crate::core::error::{Code, Error};
 use crate::core::model::ids::UserId;
 use crate::core::model::principal::{Administrator, Administrators, NotAdministrator, Principal};
+use crate::core::oidc::Oidc;
 
 /// A caller whose session is good. Operations that take it are documented as needing a bearer token.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct AdminAuth(pub Administrator);
 pub struct Doorkeeper {
     /// Knows sessions.
     pub accounts: Arc<Accounts>,
+    /// Knows signed access tokens.
+    pub oidc: Arc<Oidc>,
     /// The addresses that may administer.
     pub administrators: Arc<Administrators>,
     /// Reads and makes cookies.
@@ -67,8 +70,12 @@ impl Doorkeeper {
         self.identify_bearer(token).await
     }
 
-    /// Who holds this token: a session token, or one with its signature.
+    /// Who holds this token: a signed access token, a session token, or one with its signature.
     async fn identify_bearer(&self, token: &str) -> Result<Option<Caller>, Error> {
+        if Oidc::is_for_us(token) {
+            let found = self.oidc.resolve(token).await?;
+            return Ok(found.map(|principal| Caller { principal, session: None, by_cookie: false }));
+        }
         let signed = if token.contains('.') || token.contains('%') { self.cookies.open(token) } else { None };
         let found = self.accounts.resolve_session(signed.as_deref().unwrap_or(token), true).await?;
         Ok(found.map(|session| Caller { principal: session.principal(), session: Some(session), by_cookie: false }))
@@ -95,8 +102,8 @@ const ADMIN_PREFIX: &str = "/api/admin";
 /// Name of the security scheme in the API description.
 const SCHEME: &str = "bearer";
 
-/// Longest token that is worth a look into the database, bytes.
-const LONGEST_TOKEN: usize = 512;
+/// Longest token that is worth a look, bytes; signed ones carry claims and a signature.
+const LONGEST_TOKEN: usize = 4_096;
 
 /// Refuses strangers on guarded prefixes before routing, and resolves the session once for the whole request.
 ///
@@ -160,6 +167,11 @@ async fn who(req: &Request) -> Result<Principal, Error> {
     Ok(caller.principal)
 }
 
+/// The caller where strangers are welcome, too.
+pub(super) async fn caller(req: &Request) -> Result<Option<Principal>, Error> {
+    Ok(doorkeeper(req)?.identify(req.headers()).await?.map(|caller| caller.principal))
+}
+
 fn judge(req: &Request, principal: &Principal) -> Result<Administrator, Error> {
     doorkeeper(req)?.administrators.admit(principal).map_err(|refusal| {
         Error::new(Code::Forbidden).saying(match refusal {
@@ -174,7 +186,7 @@ fn doorkeeper(req: &Request) -> Result<&Doorkeeper, Error> {
 }
 
 /// The token of an `Authorization: Bearer` header; the scheme is compared without case (RFC 9110 §11.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
     let token = token.trim();
     let usable = !token.is_empty() && token.len() <= LONGEST_TOKEN;
@@ -234,7 +246,7 @@ fn describe(registry: &mut Registry) {
         SCHEME,
         MetaSecurityScheme {
             ty: "http",
-            description: Some("A session token. Administration also needs a verified address on the admin list."),
+            description: Some("A session token or an access token for this server. Administration also needs a verified address on the admin list."),
             name: None,
             key_in: None,
             scheme: Some("bearer"),
@@ -263,7 +275,7 @@ mod tests {
         for header in ["abc", "Bearer", "Bearer ", "Basic abc", "Bearerabc"] {
             assert_eq!(token(header), None, "{header}");
         }
-        assert_eq!(token(&format!("Bearer {}", "a".repeat(513))), None);
+        assert_eq!(token(&format!("Bearer {}", "a".repeat(4_097))), None);
         assert_eq!(bearer(&HeaderMap::new()), None);
     }
 

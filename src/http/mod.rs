@@ -18,6 +18,7 @@ mod health;
 mod ledger;
 mod llm;
 pub mod middleware;
+mod oidc;
 mod openai;
 pub mod payload;
 mod providers;
@@ -92,6 +93,7 @@ impl Default for HttpSettings {
 pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken) -> BoxEndpoint<'static, Response> {
     let doorkeeper = Doorkeeper {
         accounts: app.accounts.clone(),
+        oidc: app.oidc.clone(),
         administrators: Arc::new(Administrators::parse(&settings.admin_emails)),
         cookies: Arc::new(Cookies::new(app.sign_in.clone(), &settings.api_server_url)),
         trust: Arc::new(Trust::new(&settings.api_server_url, settings.additional_trusted_origins.clone())),
@@ -104,10 +106,11 @@ pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken
     let limits = BodyLimits { usual: settings.body_limit_bytes, chat: settings.chat_body_limit_bytes };
     let https = settings.api_server_url.starts_with("https://");
 
-    accounts::mount(docs::mount(Route::new().nest("/", spec::service())), &app, &settings.api_server_url)
+    accounts::mount(oidc::mount(docs::mount(Route::new().nest("/", spec::service()))))
         .around(guard)
         .data(doorkeeper)
         .data(readiness)
+        .data(oidc::Origins::of(settings))
         .data(app)
         // Each layer is part of the type of the next; without a cut the compiler gives up on their futures.
         .boxed()

@@ -11,7 +11,7 @@ use crate::core::model::ids::UserId;
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait ErasureRepo: Send + Sync {
-    /// Does all of it in one transaction: stamps the business rows the first time, blanks provider secrets, remembers the
+    /// Does all of it in one transaction: stamps the business rows the first time, remembers the
     /// address mark, removes one-time secrets and at last the person, with whom sessions, identities and tokens go.
     /// Entries of the ledger and the request log stay. `None` when the person is gone already.
     async fn erase(&self, erasure: &Erasure) -> Result<Option<Erased>, Fault>;

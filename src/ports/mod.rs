@@ -55,6 +55,14 @@ pub struct Ports {
     pub outbox: Option<Arc<dyn mailer::Outbox>>,
     /// The end of an account.
     pub erasures: Arc<dyn erasure::ErasureRepo>,
+    /// OAuth clients.
+    pub clients: Arc<dyn oidc::ClientRepo>,
+    /// Codes and tokens.
+    pub grants: Arc<dyn oidc::GrantRepo>,
+    /// Signatures of tokens.
+    pub tokens: Arc<dyn oidc::TokenSigner>,
+    /// Copies of people.
+    pub people: Arc<dyn oidc::AccountSnapshots>,
     /// Balances and entries.
     pub ledger: Arc<dyn ledger::LedgerRepo>,
     /// Copies of balances.
@@ -111,7 +119,9 @@ pub mod mocks {
     pub use super::limits::{MockRateLimiter, MockSlots};
     pub use super::llm::MockLlmUpstream;
     pub use super::mailer::{MockMailer, MockOutbox};
-    pub use super::oidc::MockPasswordHasher;
+    pub use super::oidc::{
+        MockAccountSnapshots, MockClientRepo, MockGrantRepo, MockPasswordHasher, MockSigningKeyRepo, MockTokenSigner,
+    };
     pub use super::probe::MockProbe;
     pub use super::providers::MockProviderRepo;
     pub use super::runtime::{MockClock, MockIdSource, MockTasks};

@@ -42,6 +42,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Signs cookies and tokens; generated once in embedded mode.
     pub auth_secret: Option<Secret>,
+    /// How long after its replacement a refresh token is forgiven, s; 0 forgives nothing.
+    pub refresh_grace_seconds: u16,
     /// Upstream keys and routing.
     pub llm: LlmSettings,
     /// How letters leave.
@@ -88,6 +90,9 @@ impl Settings {
         let redis = redis(read);
         let data_dir = read.get("data.dir", "AIRI_DATA_DIR", "a directory", filled).unwrap_or_else(|| "./data".into());
         let auth_secret = read.get("accounts.secret", "BETTER_AUTH_SECRET", "a secret text", filled).map(Secret::new);
+        let refresh_grace_seconds = read
+            .get("accounts.refresh_grace_seconds", "REFRESH_TOKEN_GRACE_SECONDS", "a whole number of seconds", parsed)
+            .unwrap_or(30);
         let embedded = postgres.is_none();
         let llm = llm(read, embedded);
         let mail = mail(read);
@@ -111,6 +116,7 @@ impl Settings {
             redis,
             data_dir: PathBuf::from(data_dir),
             auth_secret,
+            refresh_grace_seconds,
             llm,
             mail,
             telemetry: TelemetrySettings {

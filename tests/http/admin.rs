@@ -50,6 +50,7 @@ fn client(seen: &Seen) -> Client {
         providers: base.providers.clone(),
         admin,
         health: base.health.clone(),
+        oidc: base.oidc.clone(),
         journal: base.journal.clone(),
         ids: base.ids.clone(),
         clock: base.clock.clone(),

@@ -23,8 +23,10 @@ use airi_server::core::model::ids::{EntryId, SessionId, UserId};
 use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, Standing};
 use airi_server::core::model::limits::{Admission, Limit};
 use airi_server::core::model::meter::MeterReading;
+use airi_server::core::model::oidc::Issuer;
 use airi_server::core::model::page::{Page, Window};
 use airi_server::core::model::secret::Secret;
+use airi_server::core::oidc::Oidc;
 use airi_server::core::providers::Providers;
 use airi_server::core::sealing::Sealing;
 use airi_server::core::tts::voices::Copies;
@@ -35,9 +37,10 @@ use airi_server::ports::ledger::UsageMeter;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
-    MockAccountRepo, MockAuditLog, MockBalanceCache, MockCharacterRepo, MockConfigStore, MockErasureRepo,
-    MockLedgerRepo, MockMailer, MockPasswordHasher, MockProbe, MockProviderRepo, MockSessionRepo, MockSignatures,
-    MockSlots, MockStreamingSpeech, MockTtsEngine, MockUsageMeter, MockVault, MockVerificationRepo,
+    MockAccountRepo, MockAccountSnapshots, MockAuditLog, MockBalanceCache, MockCharacterRepo, MockClientRepo,
+    MockConfigStore, MockErasureRepo, MockGrantRepo, MockLedgerRepo, MockMailer, MockPasswordHasher, MockProbe,
+    MockProviderRepo, MockSessionRepo, MockSignatures, MockSlots, MockStreamingSpeech, MockTokenSigner, MockTtsEngine,
+    MockUsageMeter, MockVault, MockVerificationRepo,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
@@ -213,6 +216,7 @@ impl World {
             sign_in: sign_in.clone(),
             erasures: Arc::new(MockErasureRepo::new()),
             balances: Arc::new(MockBalanceCache::new()),
+            people: Arc::new(MockAccountSnapshots::new()),
             before: Vec::new(),
         });
         let ledger = Arc::new(Ledger {
@@ -290,6 +294,20 @@ impl World {
             trail,
             policy: Policy::default(),
         };
+        let mut tokens = MockTokenSigner::new();
+        tokens.expect_verify().returning(|_, _| Ok(None));
+        let oidc = Oidc {
+            clients: Arc::new(MockClientRepo::new()),
+            grants: Arc::new(MockGrantRepo::new()),
+            tokens: Arc::new(tokens),
+            accounts: Arc::new(MockAccountRepo::new()),
+            people: Arc::new(MockAccountSnapshots::new()),
+            sessions: accounts.sessions.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            issuer: Issuer::new("http://localhost:3000"),
+            policy: airi_server::core::oidc::Policy::default(),
+        };
         Arc::new(App {
             config,
             accounts,
@@ -315,6 +333,7 @@ impl World {
             }),
             admin: Arc::new(admin),
             health: Arc::new(Health { probes: self.probes }),
+            oidc: Arc::new(oidc),
             journal,
             ids,
             clock,

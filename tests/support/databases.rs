@@ -69,6 +69,7 @@ mod live {
             include_str!("../../migrations/postgres/0020_holds.sql"),
             include_str!("../../migrations/postgres/0042_one_cover.sql"),
             include_str!("../../migrations/postgres/0050_identity.sql"),
+            include_str!("../../migrations/postgres/0051_token_families.sql"),
         ];
         let sum = hex::encode(Sha256::digest(texts.concat().as_bytes()));
         let template = format!("airi_template_{}", &sum[..16]);

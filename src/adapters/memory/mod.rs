@@ -5,3 +5,4 @@ pub mod broadcaster;
 pub mod limits;
 pub mod session_cache;
 pub mod slots;
+pub mod snapshots;

@@ -73,6 +73,12 @@ const OURS: &[Step] = &[
         sql: include_str!("../../../migrations/postgres/0050_identity.sql"),
         how: How::Transaction,
     },
+    Step {
+        version: 51,
+        name: "token_families",
+        sql: include_str!("../../../migrations/postgres/0051_token_families.sql"),
+        how: How::Transaction,
+    },
 ];
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS airi_migration (

@@ -61,6 +61,11 @@ impl Keys {
         Ok(self.name(format_args!("user:{}:chat:broadcast", part(user.as_str())?)))
     }
 
+    /// Where changed accounts are announced: the user's id.
+    pub(super) fn account_channel(&self) -> String {
+        self.name(format_args!("account:changed"))
+    }
+
     fn name(&self, name: std::fmt::Arguments<'_>) -> String {
         format!("{}{name}", self.namespace)
     }

@@ -11,6 +11,7 @@ mod keys;
 pub mod limits;
 mod pool;
 pub mod slots;
+pub mod snapshots;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -18,6 +18,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (20, "holds", include_str!("../../../migrations/sqlite/0020_holds.sql")),
     (42, "one_cover", include_str!("../../../migrations/sqlite/0042_one_cover.sql")),
     (50, "identity", include_str!("../../../migrations/sqlite/0050_identity.sql")),
+    (51, "token_families", include_str!("../../../migrations/sqlite/0051_token_families.sql")),
 ];
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS airi_migration (

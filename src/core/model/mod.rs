@@ -20,6 +20,7 @@ pub mod letters;
 pub mod limits;
 pub mod llm;
 pub mod meter;
+pub mod oidc;
 pub mod ownership;
 pub mod page;
 pub mod posting;

@@ -14,7 +14,7 @@ mod pages;
 mod password;
 mod profile;
 mod recovery;
-mod refused;
+pub(super) mod refused;
 mod sessions;
 pub mod trust;
 mod view;
@@ -24,13 +24,12 @@ use std::sync::Arc;
 use poem::http::{Method, StatusCode};
 use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get, post};
 
-use crate::core::App;
 use crate::http::error::{no_route, speak};
 use call::{Kind, door};
 use limits::limit;
 
 /// Adds the identity doors.
-pub(super) fn mount(route: Route, _app: &Arc<App>, _origin: &str) -> Route {
+pub(super) fn mount(route: Route) -> Route {
     pages::mount(route)
         .at("/dev/outbox", get(door(Kind::Free, outbox::show)))
         .nest_no_strip("/api/auth", doors().around(unknown).around(limit))
@@ -38,7 +37,7 @@ pub(super) fn mount(route: Route, _app: &Arc<App>, _origin: &str) -> Route {
 
 fn doors() -> Route {
     let at = |path: &str| format!("/api/auth/{path}");
-    Route::new()
+    super::oidc::doors(Route::new())
         .at(at("get-session"), get(door(Kind::Free, sessions::get)).post(door(Kind::Free, sessions::get)))
         .at(at("sign-out"), post(door(Kind::Free, sessions::sign_out)))
         .at(at("list-sessions"), get(door(Kind::Free, sessions::list)))

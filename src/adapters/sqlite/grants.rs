@@ -1,0 +1,316 @@
+//! Codes, refresh tokens and opaque access tokens: `verification`, `oauth_refresh_token`, `oauth_access_token`.
+//!
+//! The one writer is the lock: every method that changes a family holds it from its first statement.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Duration, Utc};
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::fault::{corrupt, fault};
+use super::grant_rows::{insert, instant, opaque, refresh};
+use super::{Sqlite, micros};
+use crate::core::model::ids::{SessionId, UserId};
+use crate::core::model::oidc::SignIn;
+use crate::core::model::oidc::grants::{
+    CodeGrant, NewTokens, OpaqueRow, Redemption, RefreshRow, Renewal, Verdict, judge,
+};
+use crate::ports::Fault;
+use crate::ports::oidc::GrantRepo;
+
+/// Grants in the embedded database.
+#[derive(Clone, Debug)]
+pub struct SqliteGrants {
+    /// Where the tables are.
+    pub db: Sqlite,
+}
+
+#[async_trait]
+impl GrantRepo for SqliteGrants {
+    #[tracing::instrument(name = "sqlite.grants.sign_in_of", skip_all, err(Debug))]
+    async fn sign_in_of(&self, session: &SessionId) -> Result<Option<SignIn>, Fault> {
+        let found: Option<(String, i64, i64)> =
+            sqlx::query_as("SELECT user_id, created_at, expires_at FROM session WHERE id = ?1")
+                .bind(session.as_str())
+                .fetch_optional(&self.db.readers)
+                .await
+                .map_err(fault("sqlite.grants.sign_in_of"))?;
+        Ok(found.map(|(user, at, ends)| SignIn { user: UserId::new(user), at: instant(at), ends: instant(ends) }))
+    }
+
+    #[tracing::instrument(name = "sqlite.grants.save_code", skip_all, err(Debug))]
+    async fn save_code(
+        &self,
+        digest: &str,
+        grant: &CodeGrant,
+        row_id: &str,
+        at: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+    ) -> Result<(), Fault> {
+        const OPERATION: &str = "sqlite.grants.save_code";
+        let value = serde_json::to_string(grant).map_err(|_| corrupt(OPERATION, "verification", "value", row_id))?;
+        sqlx::query(
+            "INSERT INTO verification (id, identifier, value, expires_at, created_at, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+        )
+        .bind(row_id)
+        .bind(digest)
+        .bind(value)
+        .bind(micros(expires_at))
+        .bind(micros(at))
+        .execute(&self.db.writer)
+        .await
+        .map(|_| ())
+        .map_err(fault(OPERATION))
+    }
+
+    #[tracing::instrument(name = "sqlite.grants.find_code", skip_all, err(Debug))]
+    async fn find_code(&self, digest: &str) -> Result<Option<(CodeGrant, DateTime<Utc>)>, Fault> {
+        let found: Option<(String, i64)> = sqlx::query_as(
+            "SELECT value, expires_at FROM verification WHERE identifier = ?1 ORDER BY created_at DESC LIMIT 1",
+        )
+        .bind(digest)
+        .fetch_optional(&self.db.readers)
+        .await
+        .map_err(fault("sqlite.grants.find_code"))?;
+        // Another kind of row under this name is no code.
+        Ok(found.and_then(|(value, ends)| Some((serde_json::from_str(&value).ok()?, instant(ends)))))
+    }
+
+    #[tracing::instrument(name = "sqlite.grants.redeem", skip_all, err(Debug))]
+    async fn redeem(
+        &self,
+        digest: &str,
+        session: &SessionId,
+        tokens: &NewTokens,
+        at: DateTime<Utc>,
+    ) -> Result<Redemption, Fault> {
+        const OPERATION: &str = "sqlite.grants.redeem";
+        let fault = fault(OPERATION);
+        let mut tx = self.db.begin(OPERATION).await?;
+        if !take_code(&mut tx, digest).await.map_err(fault)? {
+            revoke_named(&mut tx, digest, at).await.map_err(fault)?;
+            tx.commit().await.map_err(fault)?;
+            return Ok(Redemption::Spent);
+        }
+        let lives: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM session WHERE id = ?1 AND expires_at > ?2)")
+            .bind(session.as_str())
+            .bind(micros(at))
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(fault)?;
+        if lives {
+            insert(&mut tx, tokens, digest).await.map_err(fault)?;
+        }
+        tx.commit().await.map_err(fault)?;
+        Ok(if lives { Redemption::Redeemed } else { Redemption::SessionOver })
+    }
+
+    #[tracing::instrument(name = "sqlite.grants.spoil", skip_all, err(Debug))]
+    async fn spoil(&self, digest: &str, at: DateTime<Utc>) -> Result<(), Fault> {
+        const OPERATION: &str = "sqlite.grants.spoil";
+        let fault = fault(OPERATION);
+        let mut tx = self.db.begin(OPERATION).await?;
+        if !take_code(&mut tx, digest).await.map_err(fault)? {
+            revoke_named(&mut tx, digest, at).await.map_err(fault)?;
+        }
+        tx.commit().await.map_err(fault)
+    }
+
+    #[tracing::instrument(name = "sqlite.grants.find_refresh", skip_all, err(Debug))]
+    async fn find_refresh(&self, digest: &str) -> Result<Option<RefreshRow>, Fault> {
+        let fault = fault("sqlite.grants.find_refresh");
+        let row = sqlx::query(
+            "SELECT id, token, client_id, session_id, user_id, expires_at, created_at, revoked, auth_time, scopes,
+                    family_id
+             FROM oauth_refresh_token WHERE token = ?1",
+        )
+        .bind(digest)
+        .fetch_optional(&self.db.readers)
+        .await
+        .map_err(fault)?;
+        row.as_ref().map(refresh).transpose().map_err(fault)
+    }
+
+    #[tracing::instrument(name = "sqlite.grants.renew", skip_all, err(Debug))]
+    async fn renew(
+        &self,
+        presented: &RefreshRow,
+        tokens: &NewTokens,
+        at: DateTime<Utc>,
+        grace: Duration,
+    ) -> Result<Renewal, Fault> {
+        const OPERATION: &str = "sqlite.grants.renew";
+        let fault = fault(OPERATION);
+        let mut tx = self.db.begin(OPERATION).await?;
+        let found = sqlx::query("SELECT revoked, family_id FROM oauth_refresh_token WHERE id = ?1")
+            .bind(&presented.id)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(fault)?;
+        let Some(found) = found else { return Ok(Renewal::Dead) };
+        let revoked: Option<i64> = found.try_get("revoked").map_err(fault)?;
+        let family: Option<String> = found.try_get("family_id").map_err(fault)?;
+        let current = RefreshRow { family, ..presented.clone() };
+        let alive = is_family_alive(&mut tx, &current, at).await.map_err(fault)?;
+        let family = current.family.as_deref().unwrap_or(&current.id);
+        let renewal = match judge(revoked.map(instant), alive, at, grace) {
+            Verdict::Rotate => {
+                sqlx::query(
+                    "UPDATE oauth_refresh_token SET revoked = ?2, family_id = coalesce(family_id, id) WHERE id = ?1",
+                )
+                .bind(&current.id)
+                .bind(micros(at))
+                .execute(&mut *tx)
+                .await
+                .map_err(fault)?;
+                insert(&mut tx, tokens, family).await.map_err(fault)?;
+                Renewal::Rotated
+            }
+            Verdict::Fork => {
+                insert(&mut tx, tokens, family).await.map_err(fault)?;
+                Renewal::Forked
+            }
+            Verdict::Punish => {
+                revoke(&mut tx, &current, at).await.map_err(fault)?;
+                Renewal::Reused
+            }
+            Verdict::Refuse => Renewal::Dead,
+        };
+        tx.commit().await.map_err(fault)?;
+        Ok(renewal)
+    }
+
+    #[tracing::instrument(name = "sqlite.grants.revoke_family", skip_all, err(Debug))]
+    async fn revoke_family(&self, of: &RefreshRow, at: DateTime<Utc>) -> Result<(), Fault> {
+        const OPERATION: &str = "sqlite.grants.revoke_family";
+        let fault = fault(OPERATION);
+        let mut tx = self.db.begin(OPERATION).await?;
+        revoke(&mut tx, of, at).await.map_err(fault)?;
+        tx.commit().await.map_err(fault)
+    }
+
+    #[tracing::instrument(name = "sqlite.grants.end_session", skip_all, err(Debug))]
+    async fn end_session(&self, session: &SessionId, at: DateTime<Utc>) -> Result<(), Fault> {
+        const OPERATION: &str = "sqlite.grants.end_session";
+        let fault = fault(OPERATION);
+        let mut tx = self.db.begin(OPERATION).await?;
+        sqlx::query("UPDATE oauth_refresh_token SET revoked = ?2 WHERE session_id = ?1 AND revoked IS NULL")
+            .bind(session.as_str())
+            .bind(micros(at))
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        for statement in ["DELETE FROM oauth_access_token WHERE session_id = ?1", "DELETE FROM session WHERE id = ?1"] {
+            sqlx::query(statement).bind(session.as_str()).execute(&mut *tx).await.map_err(fault)?;
+        }
+        tx.commit().await.map_err(fault)
+    }
+
+    #[tracing::instrument(name = "sqlite.grants.revoke_of_user", skip_all, err(Debug))]
+    async fn revoke_of_user(&self, user: &UserId, at: DateTime<Utc>) -> Result<(), Fault> {
+        const OPERATION: &str = "sqlite.grants.revoke_of_user";
+        let fault = fault(OPERATION);
+        let mut tx = self.db.begin(OPERATION).await?;
+        sqlx::query("UPDATE oauth_refresh_token SET revoked = ?2 WHERE user_id = ?1 AND revoked IS NULL")
+            .bind(user.as_str())
+            .bind(micros(at))
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        sqlx::query("DELETE FROM oauth_access_token WHERE user_id = ?1")
+            .bind(user.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        tx.commit().await.map_err(fault)
+    }
+
+    #[tracing::instrument(name = "sqlite.grants.find_opaque", skip_all, err(Debug))]
+    async fn find_opaque(&self, digest: &str) -> Result<Option<OpaqueRow>, Fault> {
+        let fault = fault("sqlite.grants.find_opaque");
+        let row = sqlx::query(
+            "SELECT id, token, client_id, session_id, user_id, expires_at, created_at, scopes
+             FROM oauth_access_token WHERE token = ?1 AND user_id IS NOT NULL",
+        )
+        .bind(digest)
+        .fetch_optional(&self.db.readers)
+        .await
+        .map_err(fault)?;
+        row.as_ref().map(opaque).transpose().map_err(fault)
+    }
+
+    #[tracing::instrument(name = "sqlite.grants.remove_opaque", skip_all, err(Debug))]
+    async fn remove_opaque(&self, digest: &str) -> Result<(), Fault> {
+        sqlx::query("DELETE FROM oauth_access_token WHERE token = ?1")
+            .bind(digest)
+            .execute(&self.db.writer)
+            .await
+            .map(|_| ())
+            .map_err(fault("sqlite.grants.remove_opaque"))
+    }
+}
+
+/// Whether this call removed the code.
+async fn take_code(connection: &mut SqliteConnection, digest: &str) -> Result<bool, sqlx::Error> {
+    let taken = sqlx::query("DELETE FROM verification WHERE identifier = ?1").bind(digest).execute(connection).await?;
+    Ok(taken.rows_affected() > 0)
+}
+
+/// Revokes what grew out of the code of this digest, if anything did.
+async fn revoke_named(connection: &mut SqliteConnection, family: &str, at: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE oauth_refresh_token SET revoked = ?2 WHERE family_id = ?1 AND revoked IS NULL")
+        .bind(family)
+        .bind(micros(at))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("DELETE FROM oauth_access_token WHERE family_id = ?1")
+        .bind(family)
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+async fn revoke(connection: &mut SqliteConnection, of: &RefreshRow, at: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    if let Some(family) = &of.family {
+        return revoke_named(connection, family, at).await;
+    }
+    sqlx::query(
+        "UPDATE oauth_refresh_token SET revoked = ?3 WHERE user_id = ?1 AND client_id = ?2 AND revoked IS NULL",
+    )
+    .bind(of.user.as_str())
+    .bind(&of.client_id)
+    .bind(micros(at))
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM oauth_access_token WHERE user_id = ?1 AND client_id = ?2")
+        .bind(of.user.as_str())
+        .bind(&of.client_id)
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
+async fn is_family_alive(
+    connection: &mut SqliteConnection,
+    of: &RefreshRow,
+    at: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    let query = match of.family {
+        Some(_) => {
+            "SELECT EXISTS (SELECT 1 FROM oauth_refresh_token
+             WHERE family_id = ?1 AND user_id = ?2 AND client_id = ?3 AND revoked IS NULL AND expires_at > ?4)"
+        }
+        None => {
+            "SELECT EXISTS (SELECT 1 FROM oauth_refresh_token
+             WHERE ?1 IS NULL AND user_id = ?2 AND client_id = ?3 AND revoked IS NULL AND expires_at > ?4)"
+        }
+    };
+    sqlx::query_scalar(query)
+        .bind(&of.family)
+        .bind(of.user.as_str())
+        .bind(&of.client_id)
+        .bind(micros(at))
+        .fetch_one(connection)
+        .await
+}
