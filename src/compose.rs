@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use thiserror::Error;
 
+use crate::adapters::announced_accounts::AnnouncedAccounts;
 use crate::adapters::config_cache::CachedConfig;
 use crate::adapters::crypto::{self, EnvelopeVault, ScryptPasswords};
 use crate::adapters::journal::{FanOut, InsertRows, RequestLogSink};
@@ -163,7 +164,11 @@ impl World {
         let egress = egress(&upstream)?;
         let voice = Arc::new(Engines { egress: egress.clone(), ids: ids.clone() });
         let ports = Ports {
-            accounts: storage.accounts,
+            accounts: Arc::new(AnnouncedAccounts {
+                inner: storage.accounts,
+                people: coordination.people.clone(),
+                journal: journal.clone(),
+            }),
             sessions: Arc::new(CachedSessions::new(storage.sessions, clock.clone())),
             passwords: Arc::new(ScryptPasswords::new(PASSWORDS_AT_ONCE)),
             verifications: storage.verifications,

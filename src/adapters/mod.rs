@@ -1,5 +1,6 @@
 //! How the needs are met: one folder per technology, none of which sees another. `compose.rs` combines them.
 
+pub mod announced_accounts;
 pub mod config_cache;
 pub mod crypto;
 pub mod fallback_limits;

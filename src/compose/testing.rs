@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::{Storage, egress, embedded, post};
+use crate::adapters::announced_accounts::AnnouncedAccounts;
 use crate::adapters::crypto::{EnvelopeVault, ScryptPasswords, generate_master_key};
 use crate::adapters::frozen::FrozenClock;
 use crate::adapters::llm::{HttpUpstream, UpstreamSettings};
@@ -65,6 +66,8 @@ pub async fn ports() -> Result<Ports, Fault> {
     let upstream = Arc::new(HttpUpstream::new(&insecure)?);
     let egress = egress(&upstream)?;
     let voice = Arc::new(Engines { egress: egress.clone(), ids: ids.clone() });
+    let accounts =
+        Arc::new(AnnouncedAccounts { inner: accounts, people: coordination.people.clone(), journal: Arc::new(Silent) });
     Ok(Ports {
         accounts,
         sessions,

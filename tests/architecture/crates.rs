@@ -42,7 +42,7 @@ const VOCABULARY: &[&str] =
 const WAITING: &[&str] = &["async_trait", "futures"];
 /// What doors are built of.
 const DOORS: &[&str] =
-    &["poem", "poem_openapi", "tokio", "tokio_util", "hyper", "hyper_util", "tracing", "subtle", "base64"];
+    &["poem", "poem_openapi", "askama", "tokio", "tokio_util", "hyper", "hyper_util", "tracing", "subtle", "base64"];
 
 /// Each crate of the manifest that a pure room names although its list does not.
 pub(crate) fn impure(sources: &[Source], manifest: &Manifest) -> Vec<String> {

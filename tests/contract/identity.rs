@@ -321,12 +321,6 @@ const BELONGINGS: &str = "
     INSERT INTO user_flux (user_id, flux) VALUES ('u1', 500), ('u2', 7);
     INSERT INTO flux_transaction (id, user_id, type, amount, balance_before, balance_after, description)
         VALUES ('t1', 'u1', 'credit', 500, 0, 500, 'x');
-    INSERT INTO user_provider_configs (id, owner_id, definition_id, name, config)
-        VALUES ('p1', 'u1', 'd', 'n', '{\"key\":\"secret\"}'), ('p2', 'u2', 'd', 'n', '{\"key\":\"secret\"}');
-    INSERT INTO characters (id, version, cover_url, creator_id, owner_id, character_id, likes_count, bookmarks_count)
-        VALUES ('ch1', '1', '', 'u1', 'u1', 'x', 0, 0), ('ch2', '1', '', 'u2', 'u2', 'x', 3, 1);
-    INSERT INTO user_character_likes (user_id, character_id) VALUES ('u1', 'ch2'), ('u2', 'ch2');
-    INSERT INTO user_character_bookmarks (user_id, character_id) VALUES ('u1', 'ch2');
     INSERT INTO chats (id, type) VALUES ('solo', 'bot'), ('pair', 'private'), ('group', 'group');
     INSERT INTO chat_members (id, chat_id, member_type, user_id) VALUES
         ('m1', 'solo', 'user', 'u1'), ('m2', 'pair', 'user', 'u1'), ('m3', 'pair', 'user', 'u2'),
@@ -354,12 +348,6 @@ async fn an_erased_person_is_gone_and_the_books_stay(world: &World) {
         ("SELECT count(id) FROM verification", 1),
         ("SELECT CAST(flux AS bigint) FROM user_flux WHERE user_id = 'u1' AND deleted_at IS NOT NULL", 500),
         ("SELECT count(id) FROM flux_transaction WHERE user_id = 'u1'", 1),
-        ("SELECT count(id) FROM user_provider_configs WHERE deleted_at IS NOT NULL", 1),
-        ("SELECT count(id) FROM user_provider_configs WHERE CAST(config AS text) LIKE '%secret%'", 1),
-        ("SELECT CAST(likes_count AS bigint) FROM characters WHERE id = 'ch2'", 2),
-        ("SELECT CAST(bookmarks_count AS bigint) FROM characters WHERE id = 'ch2'", 0),
-        ("SELECT count(character_id) FROM user_character_likes WHERE deleted_at IS NULL", 1),
-        ("SELECT count(id) FROM characters WHERE deleted_at IS NOT NULL", 1),
         ("SELECT count(id) FROM chats WHERE deleted_at IS NOT NULL AND id = 'solo'", 1),
         ("SELECT count(id) FROM chats WHERE deleted_at IS NULL", 2),
         ("SELECT count(id) FROM chat_members WHERE user_id = 'u1'", 1),

@@ -38,7 +38,7 @@ impl Tasks for InLine {
 
 /// Counts, and refuses only what a test asks it to.
 #[derive(Default)]
-struct Counter {
+pub(crate) struct Counter {
     strict: bool,
     seen: Mutex<HashMap<String, u64>>,
 }

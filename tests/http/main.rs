@@ -19,6 +19,7 @@ mod headers;
 mod health;
 mod identity;
 mod lines;
+mod oidc;
 mod people;
 mod providers;
 mod speech;

@@ -13,11 +13,9 @@ use crate::core::model::ledger::{EntryKind, Flux};
 use crate::core::model::request_log::{GenerationKind, LoggedRequest};
 use crate::ports::journal::Journal;
 
-/// Counters of the contract that belong to areas without facts: sign-in methods, characters, sockets, Stripe, mail,
-/// speech meters, analytics and the forged invalidation that cannot be received.
+/// Counters of the contract that belong to areas without facts: sockets, Stripe, analytics and the forged invalidation
+/// that cannot be received.
 const NOT_OURS: &[&str] = &[
-    "auth.attempts",
-    "auth.failures",
     "chat.messages",
     "ws.messages.sent",
     "ws.messages.received",
@@ -28,8 +26,6 @@ const NOT_OURS: &[&str] = &[
     "stripe.events",
     "airi.stripe.revenue",
     "airi.stripe.webhook.outcome",
-    "airi.email.send",
-    "airi.email.failures",
     "airi.analytics.failures",
     "airi.gen_ai.gateway.config.invalid_hmac",
 ];
@@ -92,6 +88,11 @@ fn a_tour_of_all_facts_moves_the_series_and_labels_of_the_contract() {
         r#"airi_rate_limit_blocked_total{key_type="user",limit="60",route="openai.completions"} 1"#,
         r#"airi_admin_actions_total{action="flux_grants",outcome="applied"} 1"#,
         r"user_registered_total 1",
+        r#"auth_attempts_total{auth_method="email"} 1"#,
+        r#"auth_failures_total{auth_method="email"} 1"#,
+        r#"airi_email_send_total{template="verification"} 1"#,
+        r#"airi_email_failures_total{error_name="rate_limited",template="magic_link"} 1"#,
+        r#"airi_email_duration_seconds_sum{outcome="ok",template="verification"} 0.25"#,
         r#"http_server_active_requests{http_request_method="GET",service_name="server",service_version=""#,
     ] {
         assert!(text.contains(expected), "{expected} in {text}");
@@ -395,7 +396,13 @@ fn tour() -> Vec<Fact> {
         Fact::ConfigWritten { result: "success" },
         Fact::AdminAction { action: "flux_grants", actor: user.clone(), outcome: "applied" },
         Fact::UserRegistered { user: user.clone() },
-        Fact::SessionOpened { user },
+        Fact::SessionOpened { user: user.clone() },
+        Fact::AuthAttempted { method: "email" },
+        Fact::AuthFailed { method: "email" },
+        Fact::LetterSent { template: "verification", failed: None, duration_ms: 250.0 },
+        Fact::LetterSent { template: "magic_link", failed: Some("rate_limited".to_owned()), duration_ms: 1.0 },
+        Fact::AccountErased { user: user.clone(), reason: "user-requested", counts: vec![("sessions", 2)] },
+        Fact::ErasureFailed { user, step: "stripe" },
         Fact::HttpStarted { method: "GET" },
         Fact::HttpStarted { method: "GET" },
         Fact::HttpStarted { method: "GET" },
