@@ -99,7 +99,7 @@ async fn devices(world: &World) {
 
 const LIVE_TOKENS: &str = "SELECT count(id) FROM oauth_refresh_token WHERE revoked IS NULL";
 
-fn sorted(ids: Vec<SessionId>) -> Vec<String> {
+fn sorted(ids: &[SessionId]) -> Vec<String> {
     let mut ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
     ids.sort();
     ids
@@ -107,7 +107,7 @@ fn sorted(ids: Vec<SessionId>) -> Vec<String> {
 
 async fn live(world: &World, user: &str) -> Vec<String> {
     let found = world.sessions.list(&UserId::new(user), at(20)).await.unwrap();
-    sorted(found.into_iter().map(|session| session.id).collect())
+    sorted(&found.into_iter().map(|session| session.id).collect::<Vec<_>>())
 }
 
 async fn a_profile_changes_where_asked(world: &World) {
@@ -183,7 +183,7 @@ async fn an_address_moves_to_one_nobody_has(world: &World) {
 
 async fn closing_ends_what_was_named_and_what_is_tied_to_it(world: &World) {
     devices(world).await;
-    let close = async |which: Closing| sorted(world.sessions.close(&u1(), &which, at(11)).await.unwrap());
+    let close = async |which: Closing| sorted(&world.sessions.close(&u1(), &which, at(11)).await.unwrap());
     assert!(close(Closing::One(SessionId::new("other"))).await.is_empty());
     assert!(close(Closing::Token(Secret::new("token-other"))).await.is_empty());
     assert_eq!(live(world, "u2").await, ["other"]);
@@ -216,7 +216,7 @@ async fn a_changed_password_replaces_the_session_of_the_caller(world: &World) {
     let sessions = Afterwards::Replace { old: SessionId::new("s1"), new: session("new", "u1") };
     let change = PasswordChange { user: u1(), password: password("p9", "changed"), at: at(11), sessions };
     let closed = world.accounts.change_password(&change).await.unwrap();
-    assert_eq!(sorted(closed), ["s1", "s2", "s3"]);
+    assert_eq!(sorted(&closed), ["s1", "s2", "s3"]);
     assert_eq!(live(world, "u1").await, ["new"]);
     assert_eq!(world.accounts.find_password(&u1()).await.unwrap().unwrap().expose(), "changed");
     let inherited =
@@ -260,7 +260,7 @@ async fn a_reset_works_once_and_ends_everything(world: &World) {
     let done = futures::future::join_all(attempts.iter().map(|reset| world.accounts.reset_password(reset))).await;
     let done: Vec<_> = done.into_iter().filter_map(Result::unwrap).collect();
     assert_eq!(done.len(), 1);
-    assert_eq!((&done[0].user, sorted(done[0].closed.clone())), (&u1(), vec!["s1".into(), "s2".into(), "s3".into()]));
+    assert_eq!((&done[0].user, sorted(&done[0].closed)), (&u1(), vec!["s1".into(), "s2".into(), "s3".into()]));
     assert_eq!(world.sql.count(LIVE_TOKENS).await, 1);
     assert!(world.accounts.find_password(&u1()).await.unwrap().unwrap().expose().starts_with("hash"));
 }
@@ -339,7 +339,7 @@ async fn an_erased_person_is_gone_and_the_books_stay(world: &World) {
     world.verifications.issue(&row("magic", "{\"email\":\"u1@example.com\",\"attempt\":0}")).await.unwrap();
     world.verifications.issue(&row("magic2", "{\"email\":\"u2@example.com\",\"attempt\":0}")).await.unwrap();
     let erased = world.erasures.erase(&erasure()).await.unwrap().unwrap();
-    assert_eq!(sorted(erased.sessions), ["s1", "s2", "s3"]);
+    assert_eq!(sorted(&erased.sessions), ["s1", "s2", "s3"]);
     assert_eq!(world.accounts.find(&u1()).await.unwrap(), None);
     for (query, expected) in [
         ("SELECT count(id) FROM session WHERE user_id = 'u1'", 0),

@@ -78,7 +78,7 @@ async fn an_empty_database_gets_the_tables_of_the_reference_exactly_and_ours() {
             match table.as_str() {
                 "user_flux" => 2,
                 "llm_request_log" => 8,
-                "oauth_refresh_token" => 1,
+                "oauth_refresh_token" | "oauth_access_token" => 1,
                 _ => 0,
             },
             "{table}"

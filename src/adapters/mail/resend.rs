@@ -103,6 +103,7 @@ impl Mailer for ResendMailer {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "ends with the test")]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;

@@ -66,6 +66,7 @@ impl Mailer for SmtpMailer {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "ends with the test")]
 mod tests {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
     use tokio::net::TcpListener;

@@ -17,7 +17,7 @@ const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[handler]
-pub(super) fn page(req: &Request, app: Data<&Arc<App>>) -> Response {
+pub(super) fn page(req: &Request, Data(app): Data<&Arc<App>>) -> Response {
     let relayed = Relayed::read(req.uri().query().unwrap_or_default());
     let (status, body) = match relayed.and_then(|relayed| Some((relayed.target()?, relayed))) {
         Some((target, relayed)) => (StatusCode::OK, leaving(&target, &relayed.context())),
