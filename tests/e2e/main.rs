@@ -15,6 +15,7 @@ mod stores;
 mod abandoned;
 mod crash;
 mod foreign_clients;
+mod identity_clients;
 mod outages;
 mod start;
 mod upstreams;
