@@ -41,6 +41,52 @@ async fn told(server: &Server, mut client: Command) -> Value {
     serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}\n{complained}"))
 }
 
+/// Pages are looked at by people: what they looked like lies in `target/pictures` afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_with_a_browser_and_no_scripts() {
+    let mut server = Server::install(Mode::Embedded).await;
+    let url = server.url();
+    server.set("API_SERVER_URL", &url);
+    server.start().await;
+    let pictures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/pictures");
+    std::fs::create_dir_all(&pictures).unwrap();
+    let mut client = node("node/browser.cjs");
+    client.env("CHROMIUM", exported("TEST_CHROMIUM")).env("PICTURES", pictures);
+    let page = |heading: &str| json!({ "heading": heading, "unlabelled": 0, "language": "en" });
+    assert_eq!(
+        told(&server, client).await,
+        json!({
+            "signIn": page("Sign in"),
+            "signUp": page("Create an account"),
+            "inbox": page("Check your inbox"),
+            "verified": page("Your email is verified"),
+            "arrived": { "path": "/auth/callback", "state": "st", "iss": true },
+            "session": "ada@e2e.test",
+            "refreshed": "Bearer",
+            "ended": 200,
+            "after": 400,
+            "signedOut": "/auth/sign-in",
+            "forgot": page("Forgot your password?"),
+            "reset": page("Choose a new password"),
+            "oldPassword": "Email or password is not right.",
+            "newPassword": true,
+            "home": page("Your account"),
+            "deletionAsked": 200,
+            "deletion": page("Delete your account"),
+            "deleted": page("Your account is deleted"),
+            "gone": "/auth/sign-in",
+            "error": page("Something went wrong"),
+            "chinese": { "heading": "登录", "unlabelled": 0, "language": "zh-CN" },
+            "relayed": "http://127.0.0.1:19721/callback?code=abc&state=x",
+            "refusedRelay": "This sign-in cannot be finished",
+        })
+    );
+    let log = server.log();
+    for secret in ["hunter22hunter22", "correct horse battery"] {
+        assert!(!log.contains(secret), "a password reached the log");
+    }
+}
+
 async fn openid_client(mode: Mode) {
     let (server, token) = with_ada(mode).await;
     let mut client = node("node/openid.cjs");
