@@ -24,6 +24,7 @@ use crate::adapters::runtime::{RandomIds, SystemClock, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
 use crate::adapters::sandbox_voice::SandboxVoice;
 use crate::adapters::signatures::HmacSignatures;
+use crate::adapters::social::HttpSocial;
 use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
 use crate::adapters::tokens::KeyRing;
 use crate::adapters::tts::{Egress, Engines, UnspeechUpstream};
@@ -47,6 +48,7 @@ use crate::ports::oidc::{AccountSnapshots, ClientRepo, GrantRepo, SigningKeyRepo
 use crate::ports::probe::Probe;
 use crate::ports::providers::ProviderRepo;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
+use crate::ports::social::SocialRepo;
 use crate::ports::verification::VerificationRepo;
 use crate::ports::{Fault, Ports};
 use crate::settings::Settings;
@@ -99,6 +101,7 @@ struct Storage {
     sessions: Arc<dyn SessionRepo>,
     verifications: Arc<dyn VerificationRepo>,
     erasures: Arc<dyn ErasureRepo>,
+    social: Arc<dyn SocialRepo>,
     clients: Arc<dyn ClientRepo>,
     grants: Arc<dyn GrantRepo>,
     signing_keys: Arc<dyn SigningKeyRepo>,
@@ -175,6 +178,8 @@ impl World {
             signatures: Arc::new(HmacSignatures::new(secrets.auth_secret.clone())),
             mailer: Arc::new(ToldMailer { inner: post.mailer, clock: clock.clone(), journal: journal.clone() }),
             outbox: post.outbox,
+            social: Arc::new(HttpSocial::new(settings.social.clone())?),
+            social_identities: storage.social,
             erasures: storage.erasures,
             clients: storage.clients,
             grants: storage.grants,

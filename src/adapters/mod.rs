@@ -16,6 +16,7 @@ pub mod runtime;
 pub mod sandbox;
 pub mod sandbox_voice;
 pub mod signatures;
+pub mod social;
 pub mod sqlite;
 pub mod telemetry;
 pub mod tokens;

@@ -23,6 +23,7 @@ use crate::adapters::sqlite::providers::SqliteProviders;
 use crate::adapters::sqlite::request_log::SqliteRequestLog;
 use crate::adapters::sqlite::sessions::SqliteSessions;
 use crate::adapters::sqlite::signing_keys::SqliteSigningKeys;
+use crate::adapters::sqlite::social::SqliteSocial;
 use crate::adapters::sqlite::verification::SqliteVerifications;
 use crate::adapters::sqlite::{self, Ownership, Sqlite, SqliteProbe};
 use crate::ports::Fault;
@@ -52,6 +53,7 @@ pub(super) fn of(db: Sqlite) -> Storage {
         sessions: Arc::new(SqliteSessions { db: db.clone() }),
         verifications: Arc::new(SqliteVerifications { db: db.clone() }),
         erasures: Arc::new(SqliteErasures { db: db.clone() }),
+        social: Arc::new(SqliteSocial { db: db.clone() }),
         clients: Arc::new(SqliteClients { db: db.clone() }),
         grants: Arc::new(SqliteGrants { db: db.clone() }),
         signing_keys: Arc::new(SqliteSigningKeys { db: db.clone() }),

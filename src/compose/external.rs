@@ -20,6 +20,7 @@ use crate::adapters::postgres::providers::PgProviders;
 use crate::adapters::postgres::request_log::PgRequestLog;
 use crate::adapters::postgres::sessions::PgSessions;
 use crate::adapters::postgres::signing_keys::PgSigningKeys;
+use crate::adapters::postgres::social::PgSocial;
 use crate::adapters::postgres::verification::PgVerifications;
 use crate::adapters::postgres::{self, PgProbe, PostgresSettings};
 use crate::adapters::redis::balance_cache::RedisBalances;
@@ -48,6 +49,7 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
         sessions: Arc::new(PgSessions { pool: pool.clone() }),
         verifications: Arc::new(PgVerifications { pool: pool.clone() }),
         erasures: Arc::new(PgErasures { pool: pool.clone() }),
+        social: Arc::new(PgSocial { pool: pool.clone() }),
         clients: Arc::new(PgClients { pool: pool.clone() }),
         grants: Arc::new(PgGrants { pool: pool.clone() }),
         signing_keys: Arc::new(PgSigningKeys { pool: pool.clone() }),

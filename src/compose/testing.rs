@@ -15,6 +15,7 @@ use crate::adapters::runtime::{RandomIds, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
 use crate::adapters::sandbox_voice::SandboxVoice;
 use crate::adapters::signatures::HmacSignatures;
+use crate::adapters::social::{HttpSocial, SocialSettings};
 use crate::adapters::sqlite;
 use crate::adapters::tokens::KeyRing;
 use crate::adapters::tts::{Engines, UnspeechUpstream};
@@ -43,6 +44,7 @@ pub async fn ports() -> Result<Ports, Fault> {
         sessions,
         verifications,
         erasures,
+        social,
         clients,
         grants,
         signing_keys,
@@ -76,6 +78,8 @@ pub async fn ports() -> Result<Ports, Fault> {
         signatures: Arc::new(HmacSignatures::new(Secret::new("a secret for tests"))),
         mailer: Arc::new(ToldMailer { inner: post.mailer, clock: clock.clone(), journal: Arc::new(Silent) }),
         outbox: post.outbox,
+        social: Arc::new(HttpSocial::new(SocialSettings::default())?),
+        social_identities: social,
         erasures,
         clients,
         grants,

@@ -34,6 +34,8 @@ pub struct App {
     pub accounts: Arc<accounts::Accounts>,
     /// The ways in.
     pub sign_in: Arc<accounts::SignIn>,
+    /// Accounts elsewhere.
+    pub social: Arc<accounts::Social>,
     /// The end of accounts.
     pub deletion: Arc<deletion::Deletion>,
     /// Letters that were kept instead of sent; absent where letters are sent.
@@ -105,6 +107,11 @@ impl App {
             erasures: ports.erasures.clone(),
             letters,
             limits: limits.clone(),
+        });
+        let social = Arc::new(accounts::Social {
+            sign_in: sign_in.clone(),
+            providers: ports.social,
+            repo: ports.social_identities,
         });
         let oidc = Arc::new(oidc::Oidc {
             clients: ports.clients,
@@ -216,6 +223,7 @@ impl App {
             config,
             accounts,
             sign_in,
+            social,
             deletion,
             outbox: ports.outbox,
             ledger,

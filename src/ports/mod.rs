@@ -27,6 +27,7 @@ pub mod probe;
 pub mod providers;
 pub mod runtime;
 pub mod signatures;
+pub mod social;
 pub mod tts;
 pub mod upstream;
 pub mod vault;
@@ -53,6 +54,10 @@ pub struct Ports {
     pub mailer: Arc<dyn mailer::Mailer>,
     /// What the mailer kept instead of sending it, when it is of that kind.
     pub outbox: Option<Arc<dyn mailer::Outbox>>,
+    /// Providers people have accounts with.
+    pub social: Arc<dyn social::SocialLogin>,
+    /// Identities of those providers.
+    pub social_identities: Arc<dyn social::SocialRepo>,
     /// The end of an account.
     pub erasures: Arc<dyn erasure::ErasureRepo>,
     /// OAuth clients.
@@ -126,6 +131,7 @@ pub mod mocks {
     pub use super::providers::MockProviderRepo;
     pub use super::runtime::{MockClock, MockIdSource, MockTasks};
     pub use super::signatures::MockSignatures;
+    pub use super::social::{MockSocialLogin, MockSocialRepo};
     pub use super::tts::{MockStreamingSpeech, MockTtsEngine};
     pub use super::vault::MockVault;
     pub use super::verification::MockVerificationRepo;

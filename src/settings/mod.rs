@@ -4,6 +4,7 @@
 //! every key also answers to `AIRI_<SECTION>__<KEY>`, and every flat name to `<NAME>_FILE`. All mistakes are named
 //! at once.
 
+mod people;
 mod reader;
 mod source;
 
@@ -15,9 +16,10 @@ use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
 use crate::adapters::llm::UpstreamSettings;
-use crate::adapters::mail::{MailSettings, Sender};
+use crate::adapters::mail::MailSettings;
 use crate::adapters::postgres::PostgresSettings;
 use crate::adapters::redis::RedisSettings;
+use crate::adapters::social::SocialSettings;
 use crate::adapters::telemetry::{LogFormat, TelemetrySettings};
 use crate::core::model::secret::Secret;
 use crate::http::HttpSettings;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub llm: LlmSettings,
     /// How letters leave.
     pub mail: MailSettings,
+    /// Providers people have accounts with.
+    pub social: SocialSettings,
     /// Logs, metrics, traces.
     pub telemetry: TelemetrySettings,
     /// Names this process among its siblings; drawn when absent.
@@ -95,7 +99,8 @@ impl Settings {
             .unwrap_or(30);
         let embedded = postgres.is_none();
         let llm = llm(read, embedded);
-        let mail = mail(read);
+        let mail = people::mail(read);
+        let social = people::social(read);
         let telemetry = telemetry(read);
         let instance_id = read.get("instance.id", "SERVER_INSTANCE_ID", "a name", filled);
         if postgres.is_some() {
@@ -119,6 +124,7 @@ impl Settings {
             refresh_grace_seconds,
             llm,
             mail,
+            social,
             telemetry: TelemetrySettings {
                 // One process owns a data directory, so its series join over restarts without a name.
                 instance_id: instance_id.clone().or_else(|| embedded.then(|| "embedded".to_owned())),
@@ -221,28 +227,6 @@ fn llm(read: &mut Reader, embedded: bool) -> LlmSettings {
                 other => flag(other),
             })
             .unwrap_or(embedded),
-    }
-}
-
-fn mail(read: &mut Reader) -> MailSettings {
-    let usual = Sender::default();
-    MailSettings {
-        resend_api_key: read
-            .get("mail.resend_api_key", "RESEND_API_KEY", "a key", any)
-            .filter(|key| !key.is_empty())
-            .map(Secret::new),
-        resend_api_base: read
-            .get("mail.resend_api_base", "RESEND_API_BASE", "an http or https address", |text| {
-                url_of(text, &["http", "https"]).map(|url| url.expose().trim_end_matches('/').to_owned())
-            })
-            .unwrap_or_else(|| "https://api.resend.com".to_owned()),
-        smtp_url: read.get("mail.smtp_url", "SMTP_URL", "smtp://user:password@host:port or smtps://…", |text| {
-            url_of(text, &["smtp", "smtps"])
-        }),
-        from: Sender {
-            email: read.get("mail.from_email", "RESEND_FROM_EMAIL", "an address", filled).unwrap_or(usual.email),
-            name: read.get("mail.from_name", "RESEND_FROM_NAME", "a name", any).unwrap_or(usual.name),
-        },
     }
 }
 

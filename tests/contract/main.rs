@@ -37,6 +37,7 @@ mod sessions;
 mod signing_keys;
 mod slots;
 mod snapshots;
+mod social;
 mod speech;
 mod token_signer;
 mod vault;

@@ -40,6 +40,7 @@ fn client(seen: &Seen) -> Client {
         config: base.config.clone(),
         accounts: base.accounts.clone(),
         sign_in: base.sign_in.clone(),
+        social: base.social.clone(),
         deletion: base.deletion.clone(),
         outbox: None,
         ledger: base.ledger.clone(),

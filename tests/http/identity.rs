@@ -24,8 +24,8 @@ use poem::test::TestClient;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-const PASSWORD: &str = "hunter22hunter22";
-const ORIGIN: &str = "http://localhost:3000";
+pub(crate) const PASSWORD: &str = "hunter22hunter22";
+pub(crate) const ORIGIN: &str = "http://localhost:3000";
 
 /// Runs what others would do later at once, so that a letter is there when the answer is.
 struct InLine;
@@ -54,49 +54,61 @@ impl RateLimiter for Counter {
     }
 }
 
-struct World {
-    app: Arc<App>,
-    client: TestClient<BoxEndpoint<'static, Response>>,
+pub(crate) struct World {
+    pub(crate) app: Arc<App>,
+    pub(crate) client: TestClient<BoxEndpoint<'static, Response>>,
 }
 
 /// An answer, read.
-struct Answer {
-    status: u16,
-    headers: poem::http::HeaderMap,
-    body: Value,
-    text: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: poem::http::HeaderMap,
+    pub(crate) body: Value,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    fn code(&self) -> (u16, &str) {
+    pub(crate) fn code(&self) -> (u16, &str) {
         (self.status, self.body["code"].as_str().unwrap_or_default())
     }
 
-    fn location(&self) -> &str {
+    pub(crate) fn location(&self) -> &str {
         self.headers.get("location").map(|to| to.to_str().unwrap()).unwrap_or_default()
     }
 
     /// The session cookie as a browser would send it back.
-    fn cookie(&self) -> Option<String> {
+    pub(crate) fn cookie(&self) -> Option<String> {
         let lines = self.headers.get_all("set-cookie").iter().map(|line| line.to_str().unwrap());
         let line = lines.into_iter().find(|line| line.starts_with("better-auth.session_token="))?;
         Some(line.split(';').next().unwrap().to_owned())
     }
 }
 
-async fn world() -> World {
+pub(crate) async fn world() -> World {
     world_of(Counter::default()).await
 }
 
-async fn world_of(limits: Counter) -> World {
+pub(crate) async fn world_of(limits: Counter) -> World {
+    world_with(limits, |ports| ports).await
+}
+
+/// A world with other ports.
+pub(crate) async fn world_with(limits: Counter, change: impl FnOnce(Ports) -> Ports) -> World {
     let ports = Ports { tasks: Arc::new(InLine), limits: Arc::new(limits), ..testing::ports().await.unwrap() };
+    let ports = change(ports);
     let app = Arc::new(App::new(ports, testing::policies()));
     let client = TestClient::new(routes(app.clone(), &HttpSettings::default(), CancellationToken::new()));
     World { app, client }
 }
 
 impl World {
-    async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<String>) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> Answer {
         let mut request = self.client.request(method, path);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -110,21 +122,21 @@ impl World {
         Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), body, text }
     }
 
-    async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.post_as(path, &[], body).await
     }
 
-    async fn post_as(&self, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+    pub(crate) async fn post_as(&self, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
         let mut all = vec![("content-type", "application/json")];
         all.extend(headers);
         self.send(Method::POST, &format!("/api/auth/{path}"), &all, Some(body.to_string())).await
     }
 
-    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.send(Method::GET, path, headers, None).await
     }
 
-    async fn person(&self, email: &str, verified: bool) {
+    pub(crate) async fn person(&self, email: &str, verified: bool) {
         let new = NewUser {
             email: Email::parse(email).unwrap(),
             name: Some("Ann".to_owned()),
@@ -135,24 +147,24 @@ impl World {
     }
 
     /// The cookie of a fresh sign-in.
-    async fn signed_in(&self, email: &str) -> String {
+    pub(crate) async fn signed_in(&self, email: &str) -> String {
         let answer = self.post("sign-in/email", json!({ "email": email, "password": PASSWORD })).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.cookie().unwrap()
     }
 
-    async fn is_signed_in(&self, cookie: &str) -> bool {
+    pub(crate) async fn is_signed_in(&self, cookie: &str) -> bool {
         !self.get("/api/auth/get-session", &[("cookie", cookie)]).await.body.is_null()
     }
 
     /// Path and query of the link in the newest letter.
-    fn link(&self) -> String {
+    pub(crate) fn link(&self) -> String {
         let letters = self.app.outbox.as_ref().unwrap().letters();
         let link = letters.first().expect("no letter").letter.link.expose().to_owned();
         link.strip_prefix(ORIGIN).unwrap().to_owned()
     }
 
-    fn letters(&self) -> usize {
+    pub(crate) fn letters(&self) -> usize {
         self.app.outbox.as_ref().unwrap().letters().len()
     }
 }

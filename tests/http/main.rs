@@ -22,6 +22,7 @@ mod lines;
 mod oidc;
 mod people;
 mod providers;
+mod social;
 mod speech;
 mod speech_socket;
 mod stopping;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use airi_server::core::App;
-use airi_server::core::accounts::{Accounts, Letters, Process, SignIn};
+use airi_server::core::accounts::{Accounts, Letters, Process, SignIn, Social};
 use airi_server::core::admin::{Admin, Policy, Trail};
 use airi_server::core::characters::Characters;
 use airi_server::core::config::Config;
@@ -39,8 +39,8 @@ use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
     MockAccountRepo, MockAccountSnapshots, MockAuditLog, MockBalanceCache, MockCharacterRepo, MockClientRepo,
     MockConfigStore, MockErasureRepo, MockGrantRepo, MockLedgerRepo, MockMailer, MockPasswordHasher, MockProbe,
-    MockProviderRepo, MockSessionRepo, MockSignatures, MockSlots, MockStreamingSpeech, MockTokenSigner, MockTtsEngine,
-    MockUsageMeter, MockVault, MockVerificationRepo,
+    MockProviderRepo, MockSessionRepo, MockSignatures, MockSlots, MockSocialLogin, MockSocialRepo, MockStreamingSpeech,
+    MockTokenSigner, MockTtsEngine, MockUsageMeter, MockVault, MockVerificationRepo,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
@@ -311,7 +311,12 @@ impl World {
         Arc::new(App {
             config,
             accounts,
-            sign_in,
+            sign_in: sign_in.clone(),
+            social: Arc::new(Social {
+                sign_in,
+                providers: Arc::new(MockSocialLogin::new()),
+                repo: Arc::new(MockSocialRepo::new()),
+            }),
             deletion,
             outbox: None,
             ledger,

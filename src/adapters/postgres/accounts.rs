@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
+use sqlx::PgConnection;
 use sqlx::Row;
 use sqlx::postgres::{PgPool, PgRow};
 
@@ -30,32 +31,8 @@ impl AccountRepo for PgAccounts {
         let fault = fault("postgres.accounts.create");
         let account = &new.account;
         let mut tx = self.pool.begin().await.map_err(fault)?;
-        // Rows of the reference may hold the address in another case, which its unique key does not see.
-        let is_taken: bool = sqlx::query_scalar(r#"SELECT EXISTS (SELECT FROM "user" WHERE lower(email) = lower($1))"#)
-            .bind(account.email.as_str())
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(fault)?;
-        if is_taken {
+        if insert(&mut tx, account).await.map_err(fault)? == Creation::AddressTaken {
             return Ok(Creation::AddressTaken);
-        }
-        let inserted = sqlx::query(
-            r#"INSERT INTO "user" (id, name, email, email_verified, image, created_at, updated_at)
-               VALUES ($1, $2, $3, $4, $5, $6, $7)"#,
-        )
-        .bind(account.id.as_str())
-        .bind(&account.name)
-        .bind(account.email.as_str())
-        .bind(account.email_verified)
-        .bind(&account.image)
-        .bind(account.created_at.naive_utc())
-        .bind(account.updated_at.naive_utc())
-        .execute(&mut *tx)
-        .await;
-        match inserted {
-            Ok(_) => {}
-            Err(error) if violated(&error) == Some("user_email_unique") => return Ok(Creation::AddressTaken),
-            Err(error) => return Err(fault(error)),
         }
         if let Some(password) = &new.password {
             sqlx::query(
@@ -172,6 +149,36 @@ impl AccountRepo for PgAccounts {
     #[tracing::instrument(name = "postgres.accounts.reset_password", skip_all, err(Debug))]
     async fn reset_password(&self, reset: &PasswordReset) -> Result<Option<Reset>, Fault> {
         passwords::reset(&self.pool, reset).await.map_err(fault("postgres.accounts.reset_password"))
+    }
+}
+
+/// Stores a person, unless somebody has the address.
+pub(super) async fn insert(connection: &mut PgConnection, account: &Account) -> Result<Creation, sqlx::Error> {
+    // Rows of the reference may hold the address in another case, which its unique key does not see.
+    let is_taken: bool = sqlx::query_scalar(r#"SELECT EXISTS (SELECT FROM "user" WHERE lower(email) = lower($1))"#)
+        .bind(account.email.as_str())
+        .fetch_one(&mut *connection)
+        .await?;
+    if is_taken {
+        return Ok(Creation::AddressTaken);
+    }
+    let inserted = sqlx::query(
+        r#"INSERT INTO "user" (id, name, email, email_verified, image, created_at, updated_at)
+           VALUES ($1, $2, $3, $4, $5, $6, $7)"#,
+    )
+    .bind(account.id.as_str())
+    .bind(&account.name)
+    .bind(account.email.as_str())
+    .bind(account.email_verified)
+    .bind(&account.image)
+    .bind(account.created_at.naive_utc())
+    .bind(account.updated_at.naive_utc())
+    .execute(&mut *connection)
+    .await;
+    match inserted {
+        Ok(_) => Ok(Creation::Created),
+        Err(error) if violated(&error) == Some("user_email_unique") => Ok(Creation::AddressTaken),
+        Err(error) => Err(error),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
 
 use super::fault::{corrupt, fault, violates_unique};
 use super::{Sqlite, micros, passwords, time};
@@ -31,33 +31,8 @@ impl AccountRepo for SqliteAccounts {
         let fault = fault(OPERATION);
         let account = &new.account;
         let mut tx = self.db.begin(OPERATION).await?;
-        // Imported rows may hold the address in another case, which the unique key does not see.
-        let is_taken: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM user WHERE lower(email) = lower(?))")
-            .bind(account.email.as_str())
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(fault)?;
-        if is_taken {
+        if insert(&mut tx, account).await.map_err(fault)? == Creation::AddressTaken {
             return Ok(Creation::AddressTaken);
-        }
-        let inserted = sqlx::query(
-            "INSERT INTO user (id, name, email, email_verified, image, created_at, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(account.id.as_str())
-        .bind(&account.name)
-        .bind(account.email.as_str())
-        .bind(account.email_verified)
-        .bind(&account.image)
-        .bind(micros(account.created_at))
-        .bind(micros(account.updated_at))
-        .execute(&mut *tx)
-        .await;
-        match inserted {
-            Ok(_) => {}
-            // `lower` knows ASCII only, so the key may still see what the question above did not.
-            Err(error) if violates_unique(&error, "user.email") => return Ok(Creation::AddressTaken),
-            Err(error) => return Err(fault(error)),
         }
         if let Some(password) = &new.password {
             sqlx::query(
@@ -173,6 +148,37 @@ impl AccountRepo for SqliteAccounts {
     #[tracing::instrument(name = "sqlite.accounts.reset_password", skip_all, err(Debug))]
     async fn reset_password(&self, reset: &PasswordReset) -> Result<Option<Reset>, Fault> {
         passwords::reset(&self.db, reset).await.map_err(fault("sqlite.accounts.reset_password"))
+    }
+}
+
+/// Stores a person, unless somebody has the address.
+pub(super) async fn insert(connection: &mut SqliteConnection, account: &Account) -> Result<Creation, sqlx::Error> {
+    // Imported rows may hold the address in another case, which the unique key does not see.
+    let is_taken: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM user WHERE lower(email) = lower(?))")
+        .bind(account.email.as_str())
+        .fetch_one(&mut *connection)
+        .await?;
+    if is_taken {
+        return Ok(Creation::AddressTaken);
+    }
+    let inserted = sqlx::query(
+        "INSERT INTO user (id, name, email, email_verified, image, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(account.id.as_str())
+    .bind(&account.name)
+    .bind(account.email.as_str())
+    .bind(account.email_verified)
+    .bind(&account.image)
+    .bind(micros(account.created_at))
+    .bind(micros(account.updated_at))
+    .execute(&mut *connection)
+    .await;
+    match inserted {
+        Ok(_) => Ok(Creation::Created),
+        // `lower` knows ASCII only, so the key may still see what the question above did not.
+        Err(error) if violates_unique(&error, "user.email") => Ok(Creation::AddressTaken),
+        Err(error) => Err(error),
     }
 }
 

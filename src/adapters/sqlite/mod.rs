@@ -25,6 +25,7 @@ pub mod request_log;
 mod session_ends;
 pub mod sessions;
 pub mod signing_keys;
+pub mod social;
 pub mod verification;
 
 use std::fs::{self, File, OpenOptions, TryLockError};

@@ -6,6 +6,7 @@ mod profile;
 mod recovery;
 mod refusal;
 mod sign_in;
+mod social;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ pub use recovery::{Arrival, Targets};
 pub use refusal::{Denied, Refusal};
 pub(crate) use sign_in::address_mark;
 pub use sign_in::{Applicant, Attempt, Known, SignIn, errand};
+pub use social::{Answer, Begun, Landing, Social, Traveller, Wish};
 
 use super::error::{Code, Error};
 use super::model::accounts::{

@@ -29,6 +29,7 @@ pub mod proofs;
 pub mod providers;
 pub mod request_log;
 pub mod secret;
+pub mod social;
 pub mod texts;
 pub mod tts;
 pub mod validation;

@@ -16,6 +16,7 @@ mod profile;
 mod recovery;
 pub(super) mod refused;
 mod sessions;
+mod social;
 pub mod trust;
 mod view;
 
@@ -47,6 +48,12 @@ fn doors() -> Route {
         .at(at("check-email"), post(door(Kind::Free, password::check_email)))
         .at(at("sign-up/email"), post(door(Kind::SignIn, password::sign_up)))
         .at(at("sign-in/email"), post(door(Kind::SignIn, password::sign_in)))
+        .at(at("sign-in/social"), post(door(Kind::Json, social::sign_in)))
+        .at(at("link-social"), post(door(Kind::Json, social::link)))
+        .at(
+            at("callback/:provider"),
+            get(door(Kind::Free, social::arrive)).post(door(Kind::Free, social::arrive_by_form)),
+        )
         .at(at("verify-email"), get(door(Kind::Link(&["callbackURL"]), email::verify)))
         .at(at("send-verification-email"), post(door(Kind::Json, email::send_verification)))
         .at(at("change-email"), post(door(Kind::Json, email::change)))

@@ -32,6 +32,8 @@ pub(super) struct Page<'a> {
     pub(super) fields: Vec<Field<'a>>,
     /// Text of its button; no form without one.
     pub(super) button: Option<&'a str>,
+    /// Other ways to do it: address and text.
+    pub(super) ways: Vec<(String, &'a str)>,
     /// Where else to go: address and text.
     pub(super) links: Vec<(String, &'a str)>,
 }

@@ -7,10 +7,12 @@ use super::call::{Call, Kind, door};
 use super::limits::{strict, strictly};
 use super::page::{field, language, page, shown, style, text};
 use super::refused::Refused;
+use super::social;
 use super::view::{see_other, with_query};
 use crate::core::accounts::{Applicant, Attempt, Denied, Errand, Refusal, errand};
 use crate::core::model::accounts::Email;
 use crate::core::model::secret::Secret;
+use crate::core::model::social::Provider;
 
 /// Adds the pages.
 pub(super) fn mount(route: Route) -> Route {
@@ -28,9 +30,9 @@ pub(super) fn mount(route: Route) -> Route {
         .at("/auth/style.css", get(door(Kind::Free, style)))
 }
 
-/// The path with the query it was opened with, errors aside.
+/// The path with the query it was opened with, but for errors and a hint that would lead away at once.
 fn with_same_query(call: &Call, path: &str) -> String {
-    let pairs = call.query.iter().filter(|(name, _)| *name != "error");
+    let pairs = call.query.iter().filter(|(name, _)| !matches!(name.as_str(), "error" | "provider"));
     pairs.fold(path.to_owned(), |address, (name, value)| with_query(&address, name, value))
 }
 
@@ -99,7 +101,23 @@ async fn sign_out(call: Call) -> Result<Response, Refused> {
 }
 
 async fn sign_in_page(call: Call) -> Result<Response, Refused> {
+    if let Some(provider) = call.asked("provider").filter(|_| !call.query.contains_key("error")) {
+        let here = format!("{}{}", call.keeper.trust.api(), with_same_query(&call, "/auth/sign-in"));
+        return match social::depart(&call, &provider, onward(&call), here).await {
+            Ok(answer) => Ok(answer),
+            Err(Refused::Told(_, code, _)) => Ok(back(&call, "/auth/sign-in", code)),
+            Err(failed) => Err(failed),
+        };
+    }
     let mut page = page(&call, "sign_in");
+    page.ways = Provider::ALL
+        .into_iter()
+        .filter(|provider| call.app.social.providers.is_known(*provider))
+        .map(|provider| {
+            let here = with_same_query(&call, "/auth/sign-in");
+            (with_query(&here, "provider", provider.wire()), text(page.language, way(provider)))
+        })
+        .collect();
     page.fields =
         vec![field(&call, "email", "email", "username"), field(&call, "password", "password", "current-password")];
     page.button = page.language.find("page.sign_in.button");
@@ -108,6 +126,13 @@ async fn sign_in_page(call: Call) -> Result<Response, Refused> {
         (with_same_query(&call, "/auth/forgot-password"), text(page.language, "page.sign_in.forgot")),
     ];
     shown(&page)
+}
+
+const fn way(provider: Provider) -> &'static str {
+    match provider {
+        Provider::Google => "page.sign_in.google",
+        Provider::GitHub => "page.sign_in.github",
+    }
 }
 
 async fn sign_in(call: Call) -> Result<Response, Refused> {
