@@ -38,6 +38,7 @@ mod signing_keys;
 mod slots;
 mod snapshots;
 mod social;
+mod social_login;
 mod speech;
 mod token_signer;
 mod vault;

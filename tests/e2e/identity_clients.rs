@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::foreign_clients::script;
 use crate::server::{Mode, Server, in_both_modes};
-use crate::stores::exported;
+use crate::stores::{exported, free_port};
 
 in_both_modes!(openid_client, better_auth, authlib);
 
@@ -47,11 +47,21 @@ async fn a_person_with_a_browser_and_no_scripts() {
     let mut server = Server::install(Mode::Embedded).await;
     let url = server.url();
     server.set("API_SERVER_URL", &url);
+    let provider = {
+        // The server's own port is free, too, until it starts.
+        let _held = std::net::TcpListener::bind(url.strip_prefix("http://").unwrap()).unwrap();
+        free_port()
+    };
+    server.set("AUTH_GOOGLE_CLIENT_ID", "our-id");
+    server.set("AUTH_GOOGLE_CLIENT_SECRET", "our-secret");
+    server.set("AUTH_GOOGLE_AUTHORIZE_URL", &format!("http://127.0.0.1:{provider}/authorize"));
+    server.set("AUTH_GOOGLE_TOKEN_URL", &format!("http://127.0.0.1:{provider}/token"));
     server.start().await;
     let pictures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/pictures");
     std::fs::create_dir_all(&pictures).unwrap();
     let mut client = node("node/browser.cjs");
     client.env("CHROMIUM", exported("TEST_CHROMIUM")).env("PICTURES", pictures);
+    client.env("PROVIDER_PORT", provider.to_string());
     let page = |heading: &str| json!({ "heading": heading, "unlabelled": 0, "language": "en" });
     assert_eq!(
         told(&server, client).await,
@@ -76,6 +86,8 @@ async fn a_person_with_a_browser_and_no_scripts() {
             "deleted": page("Your account is deleted"),
             "gone": "/auth/sign-in",
             "error": page("Something went wrong"),
+            "google": true,
+            "googlePerson": true,
             "chinese": { "heading": "登录", "unlabelled": 0, "language": "zh-CN" },
             "relayed": "http://127.0.0.1:19721/callback?code=abc&state=x",
             "refusedRelay": "This sign-in cannot be finished",

@@ -1,6 +1,7 @@
 // A person with Chromium and no scripts on our pages: signs up, reads the mail, verifies, is sent back to the web client
 // with a code; resets the password; deletes the account. The web client's own page has scripts and redeems the code from
-// another origin. Prints what was seen, as JSON. Reads API_URL, CHROMIUM and PICTURES, where screenshots go.
+// another origin. At last a person of Google's signs in; Google is this script, on PROVIDER_PORT. Prints what was seen, as
+// JSON. Reads API_URL, CHROMIUM and PICTURES, where screenshots go.
 'use strict'
 
 const { createHash, randomBytes } = require('node:crypto')
@@ -32,6 +33,24 @@ async function hostClient() {
   await new Promise(resolve => server.listen(0, '127.0.0.1', resolve))
   client = `http://localhost:${server.address().port}`
   redirectUri = `${client}/auth/callback`
+  return server
+}
+
+// Google, as far as a browser and a server see it: everybody agrees at once.
+async function hostProvider() {
+  const server = createServer((request, answer) => {
+    const url = new URL(request.url, 'http://localhost')
+    if (url.pathname === '/authorize') {
+      const back = new URL(url.searchParams.get('redirect_uri'))
+      back.search = new URLSearchParams({ code: 'c-1', state: url.searchParams.get('state') })
+      return answer.writeHead(302, { location: back.href }).end()
+    }
+    const claims = { sub: 'g-1', aud: 'our-id', email: 'grace@e2e.test', name: 'Grace Hopper', email_verified: true }
+    const idToken = `e30.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.x`
+    answer.writeHead(200, { 'content-type': 'application/json' })
+    answer.end(JSON.stringify({ access_token: 'at', token_type: 'Bearer', expires_in: 3599, scope: 'openid email', id_token: idToken }))
+  })
+  await new Promise(resolve => server.listen(Number(process.env.PROVIDER_PORT), '127.0.0.1', resolve))
   return server
 }
 
@@ -75,6 +94,7 @@ async function redeem(page, arrived) {
 
 async function main() {
   const host = await hostClient()
+  const provider = await hostProvider()
   const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] })
   const told = {}
   try {
@@ -158,6 +178,16 @@ async function main() {
     told.error = await judge(stranger)
     await picture(stranger, 'error')
 
+    const grace = await browser.newContext({ javaScriptEnabled: false })
+    const front = await grace.newPage()
+    await front.goto(authorizeUrl())
+    await picture(front, 'sign-in-with-google')
+    await front.getByRole('link', { name: 'Continue with Google' }).click()
+    await front.waitForURL(`${client}/**`)
+    told.google = new URL(front.url()).searchParams.has('code')
+    await front.goto(`${api}/auth/`)
+    told.googlePerson = await front.locator('main').innerText().then(text => text.includes('grace@e2e.test'))
+
     const dark = await browser.newContext({ javaScriptEnabled: false, locale: 'zh-CN', colorScheme: 'dark', viewport: { width: 390, height: 700 } })
     const chinese = await dark.newPage()
     await chinese.goto(`${api}/auth/sign-in?error=INVALID_EMAIL_OR_PASSWORD`)
@@ -182,6 +212,7 @@ async function main() {
   finally {
     await browser.close()
     host.close()
+    provider.close()
   }
   process.stdout.write(JSON.stringify(told))
 }
