@@ -161,18 +161,25 @@ const HASH_BYTES: usize = 64;
 /// scrypt with N = 16384, r = 16, p = 1: 32 MiB and some 50 ms of one core per hash.
 pub struct ScryptPasswords {
     turns: Arc<Semaphore>,
+    /// Places for those who wait and those whose turn it is.
+    places: Semaphore,
 }
 
+/// Longer than any burst that could be answered before its callers give up: half a minute of hashing on one core.
+const LONGEST_QUEUE: usize = 512;
+
 impl ScryptPasswords {
-    /// At most `at_once` hashes run at a time, at least one; the others wait for their turn.
+    /// At most `at_once` hashes run at a time, at least one; the others wait for their turn, and whoever finds a full
+    /// queue is turned away at once.
     pub fn new(at_once: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(at_once.max(1))) }
+        Self { turns: Arc::new(Semaphore::new(at_once.max(1))), places: Semaphore::new(LONGEST_QUEUE) }
     }
 
     async fn hash_with(&self, password: &Secret, salt: String) -> Result<Zeroizing<[u8; HASH_BYTES]>, Fault> {
         let fault = |error: Box<dyn std::error::Error + Send + Sync>| {
             Fault::new(FaultKind::Unavailable, "crypto.scrypt", error)
         };
+        let _place = self.places.try_acquire().map_err(|error| fault(error.into()))?;
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|error| fault(error.into()))?;
         let password = password.clone();
         let hashing = tokio::task::spawn_blocking(move || {
@@ -387,6 +394,17 @@ mod tests {
         for hash in ["", ":", "no colon", truncated, "zz:00", &format!("{}:", &VECTORS[0].1[..32])] {
             assert!(!passwords.verify(&Secret::new(VECTORS[0].0), &Secret::new(hash)).await.unwrap(), "{hash}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_turns_callers_away_at_once() {
+        let passwords = ScryptPasswords { places: Semaphore::new(1), ..ScryptPasswords::new(1) };
+        let password = Secret::new("x");
+        let mut first = Box::pin(passwords.hash(&password));
+        assert!(futures::poll!(&mut first).is_pending());
+        assert_eq!(passwords.hash(&password).await.unwrap_err().kind(), FaultKind::Unavailable);
+        first.await.unwrap();
+        passwords.hash(&password).await.unwrap();
     }
 
     #[tokio::test]

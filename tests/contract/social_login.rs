@@ -42,7 +42,9 @@ fn token(
         ("github", _) => json!({ "error": "bad_verification_code" }),
         (_, "long") => Value::String("x".repeat(1 << 20)),
         _ => {
-            return Response::builder().status(poem::http::StatusCode::BAD_REQUEST).body(r#"{"error":"invalid_grant"}"#);
+            return Response::builder()
+                .status(poem::http::StatusCode::BAD_REQUEST)
+                .body(r#"{"error":"invalid_grant"}"#);
         }
     };
     Response::builder().content_type("application/json").body(body.to_string())
@@ -125,7 +127,7 @@ async fn a_code_becomes_a_person() {
     let google = social.exchange(Provider::Google, &returned("good")).await.unwrap();
     assert_eq!((google.profile.account_id.as_str(), google.profile.name.as_str()), ("g-1", "Ann"));
     assert_eq!(google.tokens.scopes, ["openid", "email"]);
-    assert!(google.tokens.access_expires_at.is_some() && google.tokens.refresh.is_some() && google.tokens.id.is_some());
+    assert!(google.tokens.access_lifetime.is_some() && google.tokens.refresh.is_some() && google.tokens.id.is_some());
     let github = social.exchange(Provider::GitHub, &returned("good")).await.unwrap();
     assert_eq!(github.profile.account_id, "7");
     assert_eq!(github.profile.email, Some(Email::parse("ann@example.com").unwrap()));

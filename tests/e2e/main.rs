@@ -18,4 +18,5 @@ mod foreign_clients;
 mod identity_clients;
 mod outages;
 mod start;
+mod takeover;
 mod upstreams;

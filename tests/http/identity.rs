@@ -302,9 +302,9 @@ async fn sessions_are_listed_and_ended() {
     for path in ["revoke-sessions", "revoke-other-sessions", "revoke-session", "update-user", "change-password"] {
         assert_eq!(world.post(path, json!({})).await.code(), (401, "UNAUTHORIZED"), "{path}");
     }
-    for path in ["list-sessions", "list-accounts"] {
-        assert_eq!(world.get(&format!("/api/auth/{path}"), &[]).await.code(), (401, "UNAUTHORIZED"), "{path}");
-    }
+    assert_eq!(world.get("/api/auth/list-accounts", &[]).await.code(), (401, "UNAUTHORIZED"));
+    let nobodys = world.get("/api/auth/list-sessions", &[]).await;
+    assert_eq!((nobodys.status, nobodys.body), (200, json!([])));
 }
 
 #[tokio::test]

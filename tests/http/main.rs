@@ -19,6 +19,7 @@ mod headers;
 mod health;
 mod identity;
 mod lines;
+mod matrix;
 mod oidc;
 mod people;
 mod providers;

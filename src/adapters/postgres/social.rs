@@ -8,6 +8,7 @@ use super::accounts;
 use super::fault::fault;
 use crate::core::model::accounts::{Account, Creation};
 use crate::core::model::ids::UserId;
+use crate::core::model::secret::Secret;
 use crate::core::model::social::{Linking, Provider, SocialIdentity};
 use crate::ports::Fault;
 use crate::ports::social::SocialRepo;
@@ -110,10 +111,10 @@ async fn insert(connection: &mut PgConnection, user: &UserId, identity: &SocialI
     .bind(&identity.account_id)
     .bind(identity.provider.wire())
     .bind(user.as_str())
-    .bind(tokens.access.as_ref().map(|token| token.expose()))
-    .bind(tokens.refresh.as_ref().map(|token| token.expose()))
-    .bind(tokens.id.as_ref().map(|token| token.expose()))
-    .bind(tokens.access_expires_at.map(|at| at.naive_utc()))
+    .bind(tokens.access.as_ref().map(Secret::expose))
+    .bind(tokens.refresh.as_ref().map(Secret::expose))
+    .bind(tokens.id.as_ref().map(Secret::expose))
+    .bind(identity.access_expires_at().map(|at| at.naive_utc()))
     .bind(tokens.scopes.join(","))
     .bind(identity.at.naive_utc())
     .execute(connection)
@@ -124,7 +125,7 @@ async fn insert(connection: &mut PgConnection, user: &UserId, identity: &SocialI
 /// What was not granted again stays: Google gives a refresh token the first time only.
 async fn refresh(connection: &mut PgConnection, user: &UserId, identity: &SocialIdentity) -> Result<(), sqlx::Error> {
     let tokens = &identity.tokens;
-    let expires_at: Option<NaiveDateTime> = tokens.access_expires_at.map(|at| at.naive_utc());
+    let expires_at: Option<NaiveDateTime> = identity.access_expires_at().map(|at| at.naive_utc());
     sqlx::query(
         "UPDATE account SET access_token = coalesce($4, access_token), refresh_token = coalesce($5, refresh_token),
                 id_token = coalesce($6, id_token), access_token_expires_at = coalesce($7, access_token_expires_at),
@@ -134,9 +135,9 @@ async fn refresh(connection: &mut PgConnection, user: &UserId, identity: &Social
     .bind(user.as_str())
     .bind(identity.provider.wire())
     .bind(&identity.account_id)
-    .bind(tokens.access.as_ref().map(|token| token.expose()))
-    .bind(tokens.refresh.as_ref().map(|token| token.expose()))
-    .bind(tokens.id.as_ref().map(|token| token.expose()))
+    .bind(tokens.access.as_ref().map(Secret::expose))
+    .bind(tokens.refresh.as_ref().map(Secret::expose))
+    .bind(tokens.id.as_ref().map(Secret::expose))
     .bind(expires_at)
     .bind(tokens.scopes.join(","))
     .bind(identity.at.naive_utc())

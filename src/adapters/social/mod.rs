@@ -5,7 +5,6 @@ mod profiles;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::Utc;
 use oauth2::basic::{
     BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
 };
@@ -186,9 +185,7 @@ impl SocialLogin for HttpSocial {
             access: Some(Secret::new(tokens.access_token().secret())),
             refresh: tokens.refresh_token().map(|token| Secret::new(token.secret())),
             id: tokens.extra_fields().id_token.as_deref().map(Secret::new),
-            access_expires_at: tokens
-                .expires_in()
-                .and_then(|life| Some(Utc::now() + chrono::Duration::from_std(life).ok()?)),
+            access_lifetime: tokens.expires_in().and_then(|life| chrono::Duration::from_std(life).ok()),
             scopes: scopes.map(|scope| scope.to_string()).collect(),
         };
         Ok(Arrived { profile, tokens: granted })

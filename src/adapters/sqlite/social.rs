@@ -8,6 +8,7 @@ use super::fault::fault;
 use super::{Sqlite, micros};
 use crate::core::model::accounts::{Account, Creation};
 use crate::core::model::ids::UserId;
+use crate::core::model::secret::Secret;
 use crate::core::model::social::{Linking, Provider, SocialIdentity};
 use crate::ports::Fault;
 use crate::ports::social::SocialRepo;
@@ -105,10 +106,10 @@ async fn insert(
     .bind(&identity.account_id)
     .bind(identity.provider.wire())
     .bind(user.as_str())
-    .bind(tokens.access.as_ref().map(|token| token.expose()))
-    .bind(tokens.refresh.as_ref().map(|token| token.expose()))
-    .bind(tokens.id.as_ref().map(|token| token.expose()))
-    .bind(tokens.access_expires_at.map(micros))
+    .bind(tokens.access.as_ref().map(Secret::expose))
+    .bind(tokens.refresh.as_ref().map(Secret::expose))
+    .bind(tokens.id.as_ref().map(Secret::expose))
+    .bind(identity.access_expires_at().map(micros))
     .bind(tokens.scopes.join(","))
     .bind(micros(identity.at))
     .execute(connection)
@@ -123,7 +124,7 @@ async fn refresh(
     identity: &SocialIdentity,
 ) -> Result<(), sqlx::Error> {
     let tokens = &identity.tokens;
-    let expires_at = tokens.access_expires_at.map(micros);
+    let expires_at = identity.access_expires_at().map(micros);
     sqlx::query(
         "UPDATE account SET access_token = coalesce(?4, access_token), refresh_token = coalesce(?5, refresh_token),
                 id_token = coalesce(?6, id_token), access_token_expires_at = coalesce(?7, access_token_expires_at),
@@ -133,9 +134,9 @@ async fn refresh(
     .bind(user.as_str())
     .bind(identity.provider.wire())
     .bind(&identity.account_id)
-    .bind(tokens.access.as_ref().map(|token| token.expose()))
-    .bind(tokens.refresh.as_ref().map(|token| token.expose()))
-    .bind(tokens.id.as_ref().map(|token| token.expose()))
+    .bind(tokens.access.as_ref().map(Secret::expose))
+    .bind(tokens.refresh.as_ref().map(Secret::expose))
+    .bind(tokens.id.as_ref().map(Secret::expose))
     .bind(expires_at)
     .bind(tokens.scopes.join(","))
     .bind(micros(identity.at))

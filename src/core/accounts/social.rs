@@ -233,12 +233,12 @@ impl Social {
         let accounts = &self.sign_in.accounts;
         // Again when somebody was faster: a second look finds what they made.
         for _ in 0..2 {
-            if let Some(owner) = self.repo.find_owner(identity.provider, &identity.account_id).await? {
-                if let Some(account) = accounts.accounts.find(&owner).await? {
-                    self.prove_if_same(&account, arrived).await?;
-                    self.repo.link(&owner, identity).await?;
-                    return Ok((owner, false));
-                }
+            if let Some(owner) = self.repo.find_owner(identity.provider, &identity.account_id).await?
+                && let Some(account) = accounts.accounts.find(&owner).await?
+            {
+                self.prove_if_same(&account, arrived).await?;
+                self.repo.link(&owner, identity).await?;
+                return Ok((owner, false));
             }
             let email = arrived.profile.email.clone().ok_or(Mishap::Told("email_not_found"))?;
             if let Some(account) = accounts.accounts.find_by_email(&email).await? {

@@ -100,8 +100,8 @@ pub struct ProviderTokens {
     pub refresh: Option<Secret>,
     /// Who it was.
     pub id: Option<Secret>,
-    /// End of the access token.
-    pub access_expires_at: Option<DateTime<Utc>>,
+    /// How long the access token lives from its exchange.
+    pub access_lifetime: Option<Duration>,
     /// What was granted.
     pub scopes: Vec<String>,
 }
@@ -128,6 +128,13 @@ pub struct SocialIdentity {
     pub tokens: ProviderTokens,
     /// When.
     pub at: DateTime<Utc>,
+}
+
+impl SocialIdentity {
+    /// End of the access token.
+    pub fn access_expires_at(&self) -> Option<DateTime<Utc>> {
+        self.tokens.access_lifetime.and_then(|life| self.at.checked_add_signed(life))
+    }
 }
 
 /// What became of an identity.
