@@ -14,5 +14,6 @@ pub mod runtime;
 pub mod sandbox;
 pub mod sandbox_voice;
 pub mod sqlite;
+pub mod stripe;
 pub mod telemetry;
 pub mod tts;

@@ -8,6 +8,7 @@ use crate::adapters::memory::broadcaster::MemoryBroadcaster;
 use crate::adapters::memory::limits::MemoryLimits;
 use crate::adapters::postgres::accounts::PgAccounts;
 use crate::adapters::postgres::audit::PgAuditLog;
+use crate::adapters::postgres::billing::PgBilling;
 use crate::adapters::postgres::characters::PgCharacters;
 use crate::adapters::postgres::config::PgConfig;
 use crate::adapters::postgres::ledger::PgLedger;
@@ -21,6 +22,7 @@ use crate::adapters::redis::broadcaster::RedisBroadcaster;
 use crate::adapters::redis::bus::Bus;
 use crate::adapters::redis::config::RedisConfig;
 use crate::adapters::redis::limits::RedisLimits;
+use crate::adapters::redis::price_cache::RedisPrices;
 use crate::adapters::redis::slots::RedisSlots;
 use crate::adapters::redis::{Redis, RedisProbe, RedisSettings};
 use crate::core::model::ids::InstanceId;
@@ -41,6 +43,7 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
         sessions: Arc::new(PgSessions { pool: pool.clone() }),
         ledger: Arc::new(PgLedger::new(pool.clone())),
         meter: Arc::new(PgMeter { pool: pool.clone() }),
+        billing: Arc::new(PgBilling { pool: pool.clone() }),
         config: Arc::new(PgConfig { pool: pool.clone(), listeners: postgres::config::listeners() }),
         audit: Arc::new(PgAuditLog { pool: pool.clone() }),
         characters: Arc::new(PgCharacters { pool: pool.clone() }),
@@ -64,6 +67,7 @@ pub(super) async fn coordination(
     let bus = Bus::start(&redis, journal.clone())?;
     Ok(Coordination {
         balances: Arc::new(RedisBalances { redis: redis.clone() }),
+        prices: Arc::new(RedisPrices { redis: redis.clone() }),
         limits: Arc::new(FallbackLimits {
             first: Arc::new(RedisLimits { redis: redis.clone() }),
             second: Arc::new(MemoryLimits::new(clock.clone())),

@@ -32,7 +32,7 @@ pub const START: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
 /// A complete world on an in-memory database: `Ports { ledger: my_double, ..ports().await? }`.
 pub async fn ports() -> Result<Ports, Fault> {
-    let Storage { accounts, sessions, ledger, meter, config, audit, characters, providers, probe, .. } =
+    let Storage { accounts, sessions, ledger, meter, billing, config, audit, characters, providers, probe, .. } =
         embedded::of(sqlite::in_memory().await?);
     let clock: Arc<dyn Clock> = Arc::new(FrozenClock::at(START));
     let coordination = embedded::coordination(&clock);
@@ -50,6 +50,10 @@ pub async fn ports() -> Result<Ports, Fault> {
         ledger,
         balances: coordination.balances,
         meter,
+        payments: None,
+        payment_signatures: None,
+        billing,
+        prices: coordination.prices,
         config,
         broadcaster: coordination.broadcaster,
         limits: coordination.limits,
@@ -78,5 +82,6 @@ pub fn policies() -> Policies {
             addresses: crate::core::model::admin::AddressPolicy { allow_insecure: true },
             sandbox: true,
         },
+        billing: crate::core::billing::Policy::default(),
     }
 }

@@ -1,10 +1,11 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · accounts · health · ledger · limits · llm · tts · sealing · characters · providers · admin.
+//! config · accounts · health · ledger · limits · llm · billing · tts · sealing · characters · providers · admin.
 
 pub mod accounts;
 pub mod admin;
+pub mod billing;
 pub mod characters;
 pub mod config;
 pub mod error;
@@ -41,6 +42,8 @@ pub struct App {
     pub characters: Arc<characters::Characters>,
     /// Provider configurations.
     pub providers: Arc<providers::Providers>,
+    /// The shop.
+    pub billing: Arc<billing::Billing>,
     /// What operators may do.
     pub admin: Arc<admin::Admin>,
     /// Readiness.
@@ -60,6 +63,8 @@ pub struct Policies {
     pub routing: llm::RoutingPolicy,
     /// What operators may write.
     pub admin: admin::Policy,
+    /// What is sold and how.
+    pub billing: billing::Policy,
 }
 
 impl App {
@@ -152,6 +157,20 @@ impl App {
             clock: clock.clone(),
             ids: ids.clone(),
         });
+        let billing = Arc::new(billing::Billing {
+            gateway: ports.payments,
+            signatures: ports.payment_signatures,
+            repo: ports.billing,
+            prices: ports.prices,
+            accounts: ports.accounts.clone(),
+            ledger: ledger.clone(),
+            config: config.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            journal: journal.clone(),
+            policy: policies.billing,
+            last_good: futures::lock::Mutex::new(None),
+        });
         let admin = Arc::new(admin::Admin {
             store: ports.config,
             vault,
@@ -169,6 +188,7 @@ impl App {
             ledger,
             limits,
             completions,
+            billing,
             speech,
             characters,
             providers,

@@ -8,6 +8,8 @@ mod admin;
 mod admin_documents;
 pub mod admin_views;
 pub mod auth;
+mod billing;
+mod billing_documents;
 mod character_documents;
 mod character_sheet;
 mod characters;
@@ -104,6 +106,7 @@ pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken
         .data(doorkeeper)
         .data(readiness)
         .data(app)
+        .data(origins.clone())
         // Each layer is part of the type of the next; without a cut the compiler gives up on their futures.
         .boxed()
         .around(move |next, req| limit_body(next, req, limits))

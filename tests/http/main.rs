@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a failed step is a failed test")]
 
 mod admin;
+mod billing;
 mod bodies;
 mod cases;
 mod characters;

@@ -67,6 +67,12 @@ const OURS: &[Step] = &[
         sql: include_str!("../../../migrations/postgres/0042_one_cover.sql"),
         how: How::OneIndexAtATime,
     },
+    Step {
+        version: 60,
+        name: "stripe",
+        sql: include_str!("../../../migrations/postgres/0060_stripe.sql"),
+        how: How::Transaction,
+    },
 ];
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS airi_migration (

@@ -13,7 +13,7 @@ use crate::core::model::ledger::{EntryKind, Flux};
 use crate::core::model::request_log::{GenerationKind, LoggedRequest};
 use crate::ports::journal::Journal;
 
-/// Counters of the contract that belong to areas without facts: sign-in methods, characters, sockets, Stripe, mail,
+/// Counters of the contract that belong to areas without facts: sign-in methods, characters, sockets, mail,
 /// speech meters, analytics and the forged invalidation that cannot be received.
 const NOT_OURS: &[&str] = &[
     "auth.attempts",
@@ -21,13 +21,6 @@ const NOT_OURS: &[&str] = &[
     "chat.messages",
     "ws.messages.sent",
     "ws.messages.received",
-    "stripe.checkout.created",
-    "stripe.checkout.completed",
-    "stripe.payment.failed",
-    "stripe.subscription.event",
-    "stripe.events",
-    "airi.stripe.revenue",
-    "airi.stripe.webhook.outcome",
     "airi.email.send",
     "airi.email.failures",
     "airi.analytics.failures",

@@ -28,6 +28,9 @@ pub const AUDIO_SOCKETS: Limit = Limit { route: "audio.sockets", max: 30, window
 /// Operator endpoints: 60 calls per 60 s and administrator (contract `admin.md` AD-D02).
 pub const ADMIN: Limit = Limit { route: "admin", max: 60, window: Duration::from_secs(60) };
 
+/// Checkout sessions and portal visits: 10 calls per 60 s and user (contract `billing-stripe.md` §6.3).
+pub const STRIPE_CHECKOUT: Limit = Limit { route: "stripe.checkout", max: 10, window: Duration::from_secs(60) };
+
 /// What the counter said about one call. The call has been counted, whatever the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
