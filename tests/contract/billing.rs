@@ -3,8 +3,10 @@
 mod events;
 mod gateway;
 mod prices;
+mod stops;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use airi_server::adapters::sqlite::accounts::SqliteAccounts;
 use airi_server::adapters::sqlite::billing::SqliteBilling;
@@ -13,8 +15,9 @@ use airi_server::core::model::billing::mirror::{Age, Checkout, Customer, Invoice
 use airi_server::core::model::billing::settlement::{
     Claim, ClawBack, ClawedBack, Purchase, Reason, Restore, Restored, Settled,
 };
+use airi_server::core::model::hold::{Hold, HoldOutcome};
 use airi_server::core::model::ids::{RequestId, UserId};
-use airi_server::core::model::ledger::{EntryKind, Flux, Standing};
+use airi_server::core::model::ledger::{DebitOutcome, EntryKind, Flux, Standing};
 use airi_server::core::model::page::Window;
 use airi_server::ports::accounts::AccountRepo;
 use airi_server::ports::billing::{BillingRepo, Conclusion, EventStanding, JournaledEvent};
@@ -326,6 +329,35 @@ async fn a_won_dispute_gives_back_what_it_took_whatever_came_first(world: &World
     world.audit(&user()).await;
 }
 
+async fn a_refund_leaves_held_flux_to_the_answer_it_was_promised_for(world: &World) {
+    paid(world, "a", 500).await;
+    let hold = |request: &str, amount, lease| Hold {
+        user: user(),
+        request: RequestId::new(request),
+        least: flux(amount),
+        most: flux(amount),
+        lease: Duration::from_secs(lease),
+    };
+    assert!(matches!(world.ledger.hold(&hold("gone", 60, 0)).await.unwrap(), HoldOutcome::Held { .. }));
+    assert!(matches!(world.ledger.hold(&hold("answer", 400, 600)).await.unwrap(), HoldOutcome::Held { .. }));
+    // 107 are free: what lapsed stands in nobody's way.
+    let back = world.repo.claw_back(&claw("a", Reason::Refund, 300)).await.unwrap();
+    let ClawedBack::Applied { asked, taken, balance: Some(balance), .. } = back else { panic!("{back:?}") };
+    assert_eq!((asked, taken, balance.flux), (flux(500), flux(107), flux(400)));
+    assert_eq!(world.repo.owed(&user()).await.unwrap(), flux(393));
+    assert_eq!(world.ledger.verify().await.unwrap().drifts, []);
+    let captured = world.ledger.capture(&crate::books::debit(&user(), "answer", 250)).await.unwrap();
+    assert!(matches!(captured, DebitOutcome::Charged { charged, .. } if charged == flux(250)), "{captured:?}");
+    // The next credit settles the debt, and leaves alone what is held meanwhile.
+    assert!(matches!(world.ledger.hold(&hold("next", 150, 600)).await.unwrap(), HoldOutcome::Held { .. }));
+    paid(world, "b", 500).await;
+    assert_eq!((world.balance(&user()).await, world.repo.owed(&user()).await.unwrap()), (257, Flux::ZERO));
+    let captured = world.ledger.capture(&crate::books::debit(&user(), "next", 150)).await.unwrap();
+    assert!(matches!(captured, DebitOutcome::Charged { charged, .. } if charged == flux(150)), "{captured:?}");
+    assert_eq!(world.ledger.verify().await.unwrap().drifts, []);
+    world.audit(&user()).await;
+}
+
 macro_rules! cases {
     ($open:path: $($case:ident),+ $(,)?) => {
         $(
@@ -345,6 +377,7 @@ macro_rules! all {
             copies_are_replaced_by_what_is_more_settled_or_newer,
             a_payment_is_credited_once_with_the_opening_grant_before_it,
             a_refund_takes_its_share_and_what_is_missing_is_owed,
+            a_refund_leaves_held_flux_to_the_answer_it_was_promised_for,
             a_refund_before_its_payment_waits_for_it,
             a_refund_and_its_payment_at_once_cannot_miss_each_other,
             a_won_dispute_gives_back_what_it_took_whatever_came_first,

@@ -77,6 +77,9 @@ async fn an_empty_database_gets_the_tables_of_the_reference_exactly_and_ours() {
             match table.as_str() {
                 "user_flux" => 2,
                 "llm_request_log" => 8,
+                "stripe_customer" | "stripe_subscription" => 2,
+                "stripe_checkout_session" => 3,
+                "stripe_invoice" => 4,
                 _ => 0,
             },
             "{table}"

@@ -74,7 +74,7 @@ pub(super) async fn claw_back(pool: &PgPool, claw: &ClawBack) -> Result<ClawedBa
         return Ok(ClawedBack::Waiting);
     };
     // A credited user has a row; should somebody have removed it, all of it is owed.
-    let row = ledger_rows::lock(&mut *tx, &paid.user, OPERATION).await?.unwrap_or(NOBODY);
+    let row = ledger_rows::lock(&mut tx, &paid.user, OPERATION).await?.unwrap_or(NOBODY);
     let earlier = earlier(&mut tx, &paid.claim).await.map_err(fault(OPERATION))?;
     let clock = ledger_rows::clock(&mut tx, OPERATION).await?;
     let owed = owed(&mut tx, &paid.user, OPERATION).await?;

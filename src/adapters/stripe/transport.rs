@@ -99,7 +99,7 @@ impl StripeClient for Transport {
             StripeMethod::Post => Method::POST,
             StripeMethod::Delete => Method::DELETE,
         };
-        let headers = self.headers(once.as_ref().map(|key| key.as_str()))?;
+        let headers = self.headers(once.as_ref().map(stripe_client_core::IdempotencyKey::as_str))?;
         let mut tried = 0;
         loop {
             let mut attempt = self.client.request(method.clone(), &url).headers(headers.clone());

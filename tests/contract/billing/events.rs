@@ -1,4 +1,4 @@
-//! Every event of the fixture through the whole shop: once, in parallel, shuffled, and stopped between any two steps.
+//! Every event of the fixture through the whole shop: once, in parallel and shuffled.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use airi_server::core::model::billing::mirror::Customer;
 use airi_server::core::model::ids::UserId;
 use airi_server::core::model::page::Window;
 use airi_server::ports::Ports;
-use airi_server::ports::billing::PaymentError;
+use airi_server::ports::billing::{BillingRepo, PaymentError};
 use airi_server::ports::mocks::{MockPaymentGateway, MockPaymentSignatures};
 use chrono::DateTime;
 use indexmap::IndexMap;
@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::World;
 
-fn fixture() -> Vec<Value> {
+pub(super) fn fixture() -> Vec<Value> {
     serde_json::from_str(include_str!("../../fixtures/stripe-events.json")).unwrap()
 }
 
@@ -41,12 +41,17 @@ fn gateway() -> MockPaymentGateway {
 }
 
 async fn app(world: &World) -> App {
+    app_over(world, world.repo.clone()).await
+}
+
+/// A shop over another way to the same books.
+pub(super) async fn app_over(world: &World, billing: Arc<dyn BillingRepo>) -> App {
     let mut signatures = MockPaymentSignatures::new();
     signatures.expect_vouches().returning(|_, _, _| true);
     let ports = Ports {
         accounts: world.accounts.clone(),
         ledger: world.ledger.clone(),
-        billing: world.repo.clone(),
+        billing,
         payments: Some(Arc::new(gateway())),
         payment_signatures: Some(Arc::new(signatures)),
         ..testing::ports().await.unwrap()
@@ -55,7 +60,7 @@ async fn app(world: &World) -> App {
 }
 
 /// A user whose customer is known, as it is when events about it arrive.
-async fn somebody(world: &World) -> UserId {
+pub(super) async fn somebody(world: &World) -> UserId {
     let user = UserId::new("user-1");
     let account = Account {
         id: user.clone(),
@@ -73,7 +78,7 @@ async fn somebody(world: &World) -> UserId {
 }
 
 /// Everything that must not depend on the order of events.
-async fn state(world: &World, user: &UserId) -> (i64, i64, Vec<String>) {
+pub(super) async fn state(world: &World, user: &UserId) -> (i64, i64, Vec<String>) {
     let all = Window { limit: 100, offset: 0 };
     let mut copies: Vec<String> = Vec::new();
     for order in world.repo.orders(user, all).await.unwrap() {
@@ -88,7 +93,7 @@ async fn state(world: &World, user: &UserId) -> (i64, i64, Vec<String>) {
     (world.balance(user).await, world.repo.owed(user).await.unwrap().get(), copies)
 }
 
-async fn deliver(app: &App, case: &Value) -> bool {
+pub(super) async fn deliver(app: &App, case: &Value) -> bool {
     app.billing.receive(Some("good"), case["event"].to_string().as_bytes()).await.is_ok()
 }
 
@@ -103,9 +108,9 @@ fn shuffled(mut cases: Vec<Value>, seed: u64) -> Vec<Value> {
     cases
 }
 
-const NOBODYS: &str = "subscription invoice for nobody";
+pub(super) const NOBODYS: &str = "subscription invoice for nobody";
 
-async fn in_order(world: &World) -> (i64, i64, Vec<String>) {
+pub(super) async fn in_order(world: &World) -> (i64, i64, Vec<String>) {
     let user = somebody(world).await;
     let app = app(world).await;
     for case in fixture() {

@@ -18,6 +18,7 @@ use crate::books::flux;
 type Heard = Arc<Mutex<Vec<(String, String)>>>;
 
 /// Answers one request per connection, in order; the last answer repeats.
+#[expect(clippy::disallowed_methods, reason = "ends with the test")]
 async fn provider(answers: Vec<(u16, &'static str, String)>) -> (StripeGateway, Heard) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());

@@ -50,7 +50,7 @@ fn digits(code: &str) -> u32 {
     match code {
         "MGA" => 0,
         "ISK" | "UGX" => 2,
-        _ => match Currency::from_code(code).and_then(|currency| currency.exponent()) {
+        _ => match Currency::from_code(code).and_then(Currency::exponent) {
             Some(digits @ (0 | 3)) => u32::from(digits),
             _ => 2,
         },

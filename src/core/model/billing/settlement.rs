@@ -1,7 +1,9 @@
 //! From a payment, a refund or a dispute to the entries to be written.
 //!
-//! Flux of a refunded payment is taken back as far as the balance goes. What is missing is owed and taken from the next
-//! purchases. So, whatever order the provider's events come in, balance minus debt ends at the same number.
+//! Flux of a refunded payment is taken back as far as what is available goes: held flux stands for answers that were
+//! promised first, and taking it would leave one of them unpaid and nobody owing for it. What is missing is owed and
+//! taken from the next purchases. So, whatever order the provider's events come in, balance minus debt ends at the same
+//! number.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -219,7 +221,7 @@ impl Books {
             Some((before, taken)) => {
                 let mut metadata = claw.metadata.clone();
                 crate::core::model::ledger::add_shortfall(&mut metadata, taken, asked.saturating_sub(taken));
-                self.push(&claw.entry, taken, before, &claw.request, &claw.description, metadata);
+                self.push(&claw.entry, (before, taken), &claw.request, &claw.description, metadata);
                 taken
             }
             None => Flux::ZERO,
@@ -238,7 +240,7 @@ impl Books {
         metadata.insert("source".to_owned(), "stripe.owed".into());
         metadata.insert("occasion".to_owned(), occasion.as_str().into());
         let request = RequestId::new(format!("stripe-owed:{occasion}"));
-        self.push(entry, taken, before, &request, OWED_DESCRIPTION, metadata);
+        self.push(entry, (before, taken), &request, OWED_DESCRIPTION, metadata);
         taken
     }
 
@@ -253,8 +255,7 @@ impl Books {
     fn push(
         &mut self,
         id: &EntryId,
-        amount: Flux,
-        before: Flux,
+        (before, amount): (Flux, Flux),
         request: &RequestId,
         description: &str,
         metadata: Map<String, Value>,
