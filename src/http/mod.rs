@@ -9,6 +9,7 @@ mod admin_documents;
 pub mod admin_views;
 pub mod auth;
 mod billing;
+mod billing_admin;
 mod billing_documents;
 mod character_documents;
 mod character_sheet;

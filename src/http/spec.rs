@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::admin::AdminApi;
 use super::billing::BillingApi;
+use super::billing_admin::BillingAdminApi;
 use super::characters::CharacterApi;
 use super::health::HealthApi;
 use super::ledger::LedgerApi;
@@ -43,7 +44,7 @@ const DESCRIPTION: &str = "Identity, a prepaid credit ledger and an OpenAI-compa
 /// Every operation there is. Adding a door means adding it here.
 pub(super) fn service() -> OpenApiService<impl OpenApi + 'static, ()> {
     OpenApiService::new(
-        (HealthApi, LedgerApi, LlmApi, AudioApi, BillingApi, CharacterApi, ProviderApi, AdminApi),
+        (HealthApi, LedgerApi, LlmApi, AudioApi, BillingApi, CharacterApi, ProviderApi, AdminApi, BillingAdminApi),
         "airi-server",
         env!("CARGO_PKG_VERSION"),
     )

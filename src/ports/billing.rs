@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::Fault;
+use crate::core::model::billing::event::{HandledEvent, JournaledEvent};
 use crate::core::model::billing::mirror::{Age, Checkout, Customer, Invoice, Kept, Saved, Subscription};
 use crate::core::model::billing::settlement::{ClawBack, ClawedBack, Purchase, Restore, Restored, Settled};
 use crate::core::model::billing::{CheckoutOrder, InvoiceLine, OpenedCheckout, PortalOrder, Price};
@@ -35,6 +36,16 @@ pub trait PaymentGateway: Send + Sync {
 
     /// The user a customer was made for, as its metadata says.
     async fn customer_owner(&self, customer: &str) -> Result<Option<UserId>, PaymentError>;
+
+    /// Subscriptions of a customer that have not ended, all pages of them; none when there is no such customer.
+    async fn subscriptions(&self, customer: &str) -> Result<Vec<String>, PaymentError>;
+
+    /// Closes a checkout session, so that nothing can be paid by it any more. One that is gone, paid or closed already
+    /// is a success.
+    async fn expire_checkout(&self, session: &str) -> Result<(), PaymentError>;
+
+    /// An event as the provider would send it, while it remembers it.
+    async fn event(&self, id: &str) -> Result<Vec<u8>, PaymentError>;
 
     /// Ends a subscription at once, without proration. One that is gone or ended already is a success (BS-D27).
     async fn cancel_subscription(&self, subscription: &str) -> Result<(), PaymentError>;
@@ -97,23 +108,6 @@ pub trait PriceCache: Send + Sync {
     async fn forget(&self) -> Result<(), Fault>;
 }
 
-/// An event as the journal knows it (contract §8.6).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JournaledEvent {
-    /// The provider's id.
-    pub id: String,
-    /// The provider's type.
-    pub kind: String,
-    /// When it happened there.
-    pub created: DateTime<Utc>,
-    /// Whether money is real.
-    pub livemode: bool,
-    /// Smallest units it is about; exact here, where a mirror may have no room for it (BS-D01).
-    pub amount: Option<i64>,
-    /// When it came.
-    pub received_at: DateTime<Utc>,
-}
-
 /// Whether an event has had its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventStanding {
@@ -147,8 +141,11 @@ pub trait BillingRepo: Send + Sync {
     /// Notes an event unless it is noted, and says whether it has had its effect.
     async fn receive(&self, event: &JournaledEvent) -> Result<EventStanding, Fault>;
 
-    /// Notes how an event ended. A duplicate's conclusion never replaces another outcome.
+    /// Notes how an event ended. A duplicate's conclusion never replaces another outcome, a failure's replaces none.
     async fn conclude(&self, conclusion: &Conclusion) -> Result<(), Fault>;
+
+    /// The journal, newest first: events that came before the one with the id `before`, at most `limit`.
+    async fn events<'a>(&self, limit: u32, before: Option<&'a str>) -> Result<Vec<HandledEvent>, Fault>;
 
     /// Stores a customer unless it is known, fills in an address it lacks, and links it to a live balance row while it is
     /// not deleted.
@@ -189,6 +186,9 @@ pub trait BillingRepo: Send + Sync {
 
     /// Subscriptions of the user that have not ended, by the provider's id.
     async fn running_subscriptions(&self, user: &UserId) -> Result<Vec<String>, Fault>;
+
+    /// Checkout sessions of the user that may still be paid, by the provider's id.
+    async fn open_checkouts(&self, user: &UserId) -> Result<Vec<String>, Fault>;
 
     /// Claims a payment and credits it, once, whatever the number of events that mean it. A user without a balance row
     /// gets the opening grant first; a closed row is credited and stays closed. What was taken back of the payment

@@ -11,6 +11,7 @@ use std::time::Duration;
 use airi_server::adapters::sqlite::accounts::SqliteAccounts;
 use airi_server::adapters::sqlite::billing::SqliteBilling;
 use airi_server::adapters::sqlite::ledger::SqliteLedger;
+use airi_server::core::model::billing::event::{HandledEvent, JournaledEvent};
 use airi_server::core::model::billing::mirror::{Age, Checkout, Customer, Invoice, Saved, Subscription};
 use airi_server::core::model::billing::settlement::{
     Claim, ClawBack, ClawedBack, Purchase, Reason, Restore, Restored, Settled,
@@ -20,7 +21,7 @@ use airi_server::core::model::ids::{RequestId, UserId};
 use airi_server::core::model::ledger::{DebitOutcome, EntryKind, Flux, Standing};
 use airi_server::core::model::page::Window;
 use airi_server::ports::accounts::AccountRepo;
-use airi_server::ports::billing::{BillingRepo, Conclusion, EventStanding, JournaledEvent};
+use airi_server::ports::billing::{BillingRepo, Conclusion, EventStanding};
 use airi_server::ports::ledger::LedgerRepo;
 use chrono::{DateTime, Utc};
 use serde_json::Map;
@@ -173,6 +174,22 @@ async fn an_event_is_due_until_it_is_concluded(world: &World) {
     let done = Conclusion { event: event.id.clone(), outcome: Some("applied"), error: None, at: at(3) };
     world.repo.conclude(&done).await.unwrap();
     assert_eq!(world.repo.receive(&event).await.unwrap(), EventStanding::Done);
+    // Handled again: neither a repetition nor a failure makes anybody forget that it was applied.
+    let repeated = Conclusion { outcome: Some("duplicate"), at: at(4), ..done.clone() };
+    world.repo.conclude(&repeated).await.unwrap();
+    world.repo.conclude(&failed).await.unwrap();
+    let later = JournaledEvent { id: "evt_b".to_owned(), received_at: at(5), ..event.clone() };
+    world.repo.receive(&later).await.unwrap();
+    let same_time = JournaledEvent { id: "evt_a".to_owned(), ..later.clone() };
+    world.repo.receive(&same_time).await.unwrap();
+    let journal = world.repo.events(100, None).await.unwrap();
+    let ids: Vec<_> = journal.iter().map(|row| row.event.id.as_str()).collect();
+    assert_eq!(ids, ["evt_b", "evt_a", "evt"]);
+    let first = HandledEvent { event, processed_at: Some(at(4)), outcome: Some("applied".to_owned()), error: None };
+    assert_eq!(journal[2], first);
+    assert_eq!((journal[0].processed_at, &journal[0].outcome), (None, &None));
+    assert_eq!(world.repo.events(1, Some("evt_b")).await.unwrap()[0].event, same_time);
+    assert_eq!(world.repo.events(5, Some("evt_a")).await.unwrap(), [first]);
 }
 
 async fn a_customer_stays_with_its_user(world: &World) {
@@ -201,7 +218,9 @@ async fn copies_are_replaced_by_what_is_more_settled_or_newer(world: &World) {
     let done = checkout("cs", "complete", "paid");
     let open = checkout("cs", "open", "unpaid");
     assert_eq!(repo.save_checkout("o1", &open, Age::BEFORE_ALL).await.unwrap(), Saved::Written);
+    assert_eq!(repo.open_checkouts(&user()).await.unwrap(), ["cs"]);
     assert_eq!(repo.save_checkout("o2", &done, done.age(at(1))).await.unwrap(), Saved::Written);
+    assert!(repo.open_checkouts(&user()).await.unwrap().is_empty());
     assert_eq!(repo.save_checkout("o3", &open, open.age(at(9))).await.unwrap(), Saved::Stale);
     let theirs = Checkout { user: UserId::new("user-2"), ..done.clone() };
     assert_eq!(repo.save_checkout("o4", &theirs, theirs.age(at(9))).await.unwrap(), Saved::Foreign);

@@ -6,6 +6,7 @@ use sqlx::query::QueryScalar;
 use sqlx::{PgConnection, PgPool, Postgres, Row};
 
 use super::fault::fault;
+use crate::core::model::billing::event::{HandledEvent, JournaledEvent};
 use crate::core::model::billing::mirror::{Age, Checkout, Invoice, Kept, Saved, Subscription};
 use crate::core::model::ids::UserId;
 use crate::core::model::page::Window;
@@ -18,6 +19,26 @@ pub(super) fn stamp(at: DateTime<Utc>) -> NaiveDateTime {
 
 fn time(stored: NaiveDateTime) -> Result<DateTime<Utc>, sqlx::Error> {
     Ok(stored.and_utc())
+}
+
+/// `id, type, created, livemode, amount, received_at, processed_at, outcome, error`.
+pub(super) type EventRow = (
+    String,
+    String,
+    NaiveDateTime,
+    bool,
+    Option<i64>,
+    NaiveDateTime,
+    Option<NaiveDateTime>,
+    Option<String>,
+    Option<String>,
+);
+
+/// Reads a journal row.
+pub(super) fn event(row: EventRow) -> Result<HandledEvent, sqlx::Error> {
+    let (id, kind, created, livemode, amount, received_at, processed_at, outcome, error) = row;
+    let event = JournaledEvent { id, kind, created: time(created)?, livemode, amount, received_at: time(received_at)? };
+    Ok(HandledEvent { event, processed_at: processed_at.map(time).transpose()?, outcome, error })
 }
 
 /// The reference's columns hold 32 bits; what has no room there is exact in the journal (BS-D01).

@@ -7,13 +7,14 @@ use super::Sqlite;
 use super::billing_mirrors::{self as mirrors, stamp};
 use super::billing_money as money;
 use super::fault::fault;
+use crate::core::model::billing::event::{HandledEvent, JournaledEvent};
 use crate::core::model::billing::mirror::{Age, Checkout, Customer, Invoice, Kept, Saved, Subscription};
 use crate::core::model::billing::settlement::{ClawBack, ClawedBack, Purchase, Restore, Restored, Settled};
 use crate::core::model::ids::UserId;
 use crate::core::model::ledger::{Flux, Opening};
 use crate::core::model::page::Window;
 use crate::ports::Fault;
-use crate::ports::billing::{BillingRepo, Conclusion, EventStanding, JournaledEvent};
+use crate::ports::billing::{BillingRepo, Conclusion, EventStanding};
 
 /// `stripe_*` and `flux_owed`, and the ledger as far as payments move it.
 pub struct SqliteBilling {
@@ -47,9 +48,11 @@ impl BillingRepo for SqliteBilling {
     #[tracing::instrument(name = "sqlite.billing.conclude", skip_all)]
     async fn conclude(&self, conclusion: &Conclusion) -> Result<(), Fault> {
         sqlx::query(
-            "update stripe_event set outcome = coalesce(?2, outcome), error = ?3, \
+            "update stripe_event set \
+               outcome = case when ?2 = 'duplicate' then coalesce(outcome, ?2) else coalesce(?2, outcome) end, \
+               error = case when ?2 is null and processed_at is not null then error else ?3 end, \
                processed_at = case when ?2 is null then processed_at else ?4 end \
-             where id = ?1 and (processed_at is null or outcome = 'duplicate')",
+             where id = ?1",
         )
         .bind(&conclusion.event)
         .bind(conclusion.outcome)
@@ -59,6 +62,22 @@ impl BillingRepo for SqliteBilling {
         .await
         .map_err(fault("sqlite.billing.conclude"))?;
         Ok(())
+    }
+
+    #[tracing::instrument(name = "sqlite.billing.events", skip_all)]
+    async fn events<'a>(&self, limit: u32, before: Option<&'a str>) -> Result<Vec<HandledEvent>, Fault> {
+        const OPERATION: &str = "sqlite.billing.events";
+        let rows: Vec<mirrors::EventRow> = sqlx::query_as(
+            "select id, type, created, livemode, amount, received_at, processed_at, outcome, error from stripe_event \
+             where ?1 is null or (received_at, id) < (select received_at, id from stripe_event where id = ?1) \
+             order by received_at desc, id desc limit ?2",
+        )
+        .bind(before)
+        .bind(i64::from(limit))
+        .fetch_all(&self.db.readers)
+        .await
+        .map_err(fault(OPERATION))?;
+        rows.into_iter().map(mirrors::event).collect::<Result<_, _>>().map_err(fault(OPERATION))
     }
 
     #[tracing::instrument(name = "sqlite.billing.save_customer", skip_all)]
@@ -201,6 +220,18 @@ impl BillingRepo for SqliteBilling {
         .fetch_all(&self.db.readers)
         .await
         .map_err(fault("sqlite.billing.running_subscriptions"))
+    }
+
+    #[tracing::instrument(name = "sqlite.billing.open_checkouts", skip_all)]
+    async fn open_checkouts(&self, user: &UserId) -> Result<Vec<String>, Fault> {
+        sqlx::query_scalar(
+            "select stripe_session_id from stripe_checkout_session \
+             where user_id = ?1 and deleted_at is null and coalesce(status, 'open') = 'open' order by created_at, id",
+        )
+        .bind(user.as_str())
+        .fetch_all(&self.db.readers)
+        .await
+        .map_err(fault("sqlite.billing.open_checkouts"))
     }
 
     #[tracing::instrument(name = "sqlite.billing.settle", skip_all)]

@@ -6,6 +6,7 @@ use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
 use sqlx::{Row, SqliteConnection};
 
 use super::fault::fault;
+use crate::core::model::billing::event::{HandledEvent, JournaledEvent};
 use crate::core::model::billing::mirror::{Age, Checkout, Invoice, Kept, Saved, Subscription};
 use crate::core::model::ids::UserId;
 use crate::core::model::page::Window;
@@ -18,6 +19,16 @@ pub(super) fn stamp(at: DateTime<Utc>) -> i64 {
 
 fn time(stored: i64) -> Result<DateTime<Utc>, sqlx::Error> {
     super::time(stored).ok_or_else(|| sqlx::Error::Decode("a time beyond the calendar".into()))
+}
+
+/// `id, type, created, livemode, amount, received_at, processed_at, outcome, error`.
+pub(super) type EventRow = (String, String, i64, bool, Option<i64>, i64, Option<i64>, Option<String>, Option<String>);
+
+/// Reads a journal row.
+pub(super) fn event(row: EventRow) -> Result<HandledEvent, sqlx::Error> {
+    let (id, kind, created, livemode, amount, received_at, processed_at, outcome, error) = row;
+    let event = JournaledEvent { id, kind, created: time(created)?, livemode, amount, received_at: time(received_at)? };
+    Ok(HandledEvent { event, processed_at: processed_at.map(time).transpose()?, outcome, error })
 }
 
 /// The reference's columns hold 32 bits; what has no room there is exact in the journal (BS-D01).

@@ -99,6 +99,26 @@ pub(super) struct Named {
 #[derive(Deserialize)]
 pub(super) struct Anything {}
 
+/// A page of subscriptions.
+#[derive(Deserialize)]
+pub(super) struct Subscriptions {
+    pub(super) data: Vec<Subscription>,
+    pub(super) has_more: bool,
+}
+
+/// A subscription.
+#[derive(Deserialize)]
+pub(super) struct Subscription {
+    pub(super) id: String,
+    status: Option<String>,
+}
+
+impl Subscription {
+    pub(super) fn runs(&self) -> bool {
+        !matches!(self.status.as_deref(), Some("canceled" | "incomplete_expired"))
+    }
+}
+
 /// A page of invoice lines.
 #[derive(Deserialize)]
 pub(super) struct Lines {

@@ -9,6 +9,7 @@ mod transport;
 
 use std::collections::HashMap;
 use std::str::FromStr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
@@ -28,7 +29,7 @@ use crate::core::model::ids::UserId;
 use crate::core::model::secret::Secret;
 use crate::ports::billing::{PaymentError, PaymentGateway};
 use crate::ports::{Fault, FaultKind};
-use answers::{Anything, Lines, Named, Prices, Session};
+use answers::{Anything, Lines, Named, Prices, Session, Subscriptions};
 use transport::Transport;
 
 /// How Stripe is reached.
@@ -169,15 +170,63 @@ impl PaymentGateway for StripeGateway {
         Ok(customer.metadata.and_then(|mut metadata| metadata.remove("userId")).map(UserId::new))
     }
 
+    #[tracing::instrument(name = "stripe.subscriptions", skip_all)]
+    async fn subscriptions(&self, customer: &str) -> Result<Vec<String>, PaymentError> {
+        let customer = plain(customer)?;
+        let (mut running, mut last) = (Vec::new(), None);
+        for _ in 0..MOST_PAGES {
+            let mut request = RequestBuilder::new(StripeMethod::Get, "/subscriptions");
+            let after = last.map_or_else(String::new, |last: String| format!("&starting_after={last}"));
+            request.query = Some(format!("customer={customer}&limit={PAGE}{after}"));
+            let page: Subscriptions = match self.ask(request, None).await {
+                Err(PaymentError::Missing) => break,
+                page => page?,
+            };
+            last = page.data.last().map(|subscription| subscription.id.clone());
+            running.extend(page.data.into_iter().filter(answers::Subscription::runs).map(|running| running.id));
+            if !page.has_more || last.is_none() {
+                break;
+            }
+        }
+        Ok(running)
+    }
+
+    #[tracing::instrument(name = "stripe.expire_checkout", skip_all)]
+    async fn expire_checkout(&self, session: &str) -> Result<(), PaymentError> {
+        let path = format!("/checkout/sessions/{}/expire", plain(session)?);
+        let once = format!("expire|{session}");
+        let request = RequestBuilder::new(StripeMethod::Post, path);
+        match within(DELETION, self.ask::<Anything>(request, Some(&once))).await {
+            // Refused means: not open any more.
+            Ok(_) | Err(PaymentError::Missing | PaymentError::Rejected { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    #[tracing::instrument(name = "stripe.event", skip_all)]
+    async fn event(&self, id: &str) -> Result<Vec<u8>, PaymentError> {
+        let request = RequestBuilder::new(StripeMethod::Get, format!("/events/{}", plain(id)?));
+        let event: miniserde::json::Value = self.ask(request, None).await?;
+        Ok(miniserde::json::to_string(&event).into_bytes())
+    }
+
     #[tracing::instrument(name = "stripe.cancel_subscription", skip_all)]
     async fn cancel_subscription(&self, subscription: &str) -> Result<(), PaymentError> {
         let mut request = RequestBuilder::new(StripeMethod::Delete, format!("/subscriptions/{}", plain(subscription)?));
         request.query = Some("prorate=false".to_owned());
-        match self.ask::<Anything>(request, None).await {
+        match within(DELETION, self.ask::<Anything>(request, None)).await {
             Ok(_) | Err(PaymentError::Missing) => Ok(()),
             Err(error) => Err(error),
         }
     }
+}
+
+/// How long somebody who deletes an account waits for one step at the provider (BS-D27), repeats included.
+const DELETION: Duration = Duration::from_secs(20);
+
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, PaymentError>>) -> Result<T, PaymentError> {
+    let late = |elapsed| Err(failed(FaultKind::Timeout, elapsed));
+    tokio::time::timeout(limit, call).await.unwrap_or_else(late)
 }
 
 /// An id that can stand in a path: ids come from callers and events, and a slash in one would be another path.

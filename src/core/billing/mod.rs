@@ -2,7 +2,9 @@
 //! (contract `billing-stripe.md`).
 
 mod checkout;
+mod closing;
 mod invoices;
+mod journal;
 mod returns;
 mod webhook;
 

@@ -1,11 +1,7 @@
-//! What the provider tells us, and what follows from it (contract §8).
-//!
-//! Events come twice, late, in any order, and to several instances at once. The journal spares work; what makes money
-//! count once are the claims of [`BillingRepo`](crate::ports::billing::BillingRepo), so a stop between any two steps
-//! is mended by the next delivery.
+//! What follows from what the provider tells us (contract §8.2–8.5).
 
 use super::{Billing, again};
-use crate::core::error::{Code, Error};
+use crate::core::error::Error;
 use crate::core::model::billing::event::{Object, PaymentEvent};
 use crate::core::model::billing::mirror::{Age, Checkout, Customer, Saved, Subscription};
 use crate::core::model::billing::money::spell_amount;
@@ -14,7 +10,6 @@ use crate::core::model::billing::whole_flux;
 use crate::core::model::fact::Fact;
 use crate::core::model::ids::{EntryId, RequestId, UserId};
 use crate::core::model::ledger::{Credit, EntryKind, Flux, Standing};
-use crate::ports::billing::{Conclusion, EventStanding, JournaledEvent};
 
 /// How the handling of an event ended: the word in the journal and on the metric.
 pub(super) type Outcome = &'static str;
@@ -36,52 +31,8 @@ pub(super) enum Buyer {
 }
 
 impl Billing {
-    /// Takes in one message of the provider. A refusal says whether it should come again.
-    pub async fn receive(&self, signature: Option<&str>, body: &[u8]) -> Result<(), Error> {
-        let (Some(_), Some(signatures)) = (&self.gateway, &self.signatures) else {
-            return Err(Error::new(Code::StripeNotConfigured));
-        };
-        let signature = signature.ok_or_else(|| Error::new(Code::MissingSignature))?;
-        let now = self.clock.now();
-        if !signatures.vouches(signature, body, now) {
-            return Err(Error::new(Code::WebhookError));
-        }
-        let Some(event) = PaymentEvent::read(body) else { return Err(Error::new(Code::WebhookError)) };
-        if self.policy.livemode.is_some_and(|live| live != event.livemode) {
-            return Err(Error::new(Code::WebhookError).because("an event of the other mode"));
-        }
-        self.journal.record(Fact::PaymentEventReceived { kind: event.label(), event: event.id.clone() });
-        let noted = JournaledEvent {
-            id: event.id.clone(),
-            kind: event.kind.clone(),
-            created: event.created,
-            livemode: event.livemode,
-            amount: ["amount_total", "amount_paid", "amount_refunded", "amount"]
-                .into_iter()
-                .find_map(|member| event.object.number(member)),
-            received_at: now,
-        };
-        if self.repo.receive(&noted).await.map_err(again)? == EventStanding::Done {
-            self.ended(&event, DUPLICATE);
-            return Ok(());
-        }
-        let handled = self.handle(&event).await;
-        let (outcome, error) = match &handled {
-            Ok(outcome) => (Some(*outcome), None),
-            Err(error) => (None, Some(error.to_string())),
-        };
-        self.ended(&event, outcome.unwrap_or("error"));
-        let conclusion = Conclusion { event: event.id, outcome, error, at: self.clock.now() };
-        let concluded = self.repo.conclude(&conclusion).await;
-        handled?;
-        concluded.map_err(again)
-    }
-
-    fn ended(&self, event: &PaymentEvent, outcome: Outcome) {
-        self.journal.record(Fact::PaymentEventEnded { kind: event.label(), event: event.id.clone(), outcome });
-    }
-
-    async fn handle(&self, event: &PaymentEvent) -> Result<Outcome, Error> {
+    /// What an event means here; each of its steps may be repeated.
+    pub(super) async fn handle(&self, event: &PaymentEvent) -> Result<Outcome, Error> {
         match event.kind.as_str() {
             "checkout.session.completed"
             | "checkout.session.async_payment_succeeded"

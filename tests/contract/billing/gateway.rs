@@ -197,3 +197,23 @@ async fn lines_owners_and_cancellations() {
     assert!(heard[1].0.starts_with("GET /v1/invoices/in_1/lines?limit=100&starting_after=il_1 "), "{}", heard[1].0);
     assert!(heard[3].0.starts_with("DELETE /v1/subscriptions/sub_1?prorate=false "), "{}", heard[3].0);
 }
+
+#[tokio::test]
+async fn what_an_account_leaves_behind_is_found_and_closed() {
+    let page = r#"{"has_more":true,"data":[{"id":"sub_1","status":"past_due"},{"id":"sub_2","status":"canceled"}]}"#;
+    let last = r#"{"has_more":false,"data":[{"id":"sub_3","status":"active"}]}"#;
+    let event = r#"{"id":"evt_1","type":"invoice.paid","created":1800000000,"livemode":false,
+        "data":{"object":{"id":"in_1","amount_paid":900,"metadata":{"a":"\u00e9"}}}}"#;
+    let not_open = (400, "", r#"{"error":{"type":"invalid_request_error"}}"#.to_owned());
+    let (gateway, heard) = provider(vec![ok(page), ok(last), ok("{}"), not_open, ok(event)]).await;
+    assert_eq!(gateway.subscriptions("cus_1").await.unwrap(), ["sub_1", "sub_3"]);
+    gateway.expire_checkout("cs_1").await.unwrap();
+    gateway.expire_checkout("cs_2").await.unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&gateway.event("evt_1").await.unwrap()).unwrap();
+    assert_eq!(told, serde_json::from_str::<serde_json::Value>(event).unwrap());
+    let heard = heard.lock().unwrap();
+    assert!(heard[1].0.starts_with("GET /v1/subscriptions?customer=cus_1&limit=100&starting_after=sub_2 "));
+    assert!(heard[2].0.starts_with("POST /v1/checkout/sessions/cs_1/expire "), "{}", heard[2].0);
+    assert!(heard[2].0.contains("idempotency-key: "), "{}", heard[2].0);
+    assert!(heard[4].0.starts_with("GET /v1/events/evt_1 "), "{}", heard[4].0);
+}

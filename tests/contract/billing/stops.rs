@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use airi_server::core::model::billing::event::{HandledEvent, JournaledEvent};
 use airi_server::core::model::billing::mirror::{Age, Checkout, Customer, Invoice, Kept, Saved, Subscription};
 use airi_server::core::model::billing::settlement::{ClawBack, ClawedBack, Purchase, Restore, Restored, Settled};
 use airi_server::core::model::ids::UserId;
 use airi_server::core::model::ledger::{Flux, Opening};
 use airi_server::core::model::page::Window;
 use airi_server::ports::Fault;
-use airi_server::ports::billing::{BillingRepo, Conclusion, EventStanding, JournaledEvent};
+use airi_server::ports::billing::{BillingRepo, Conclusion, EventStanding};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
@@ -50,6 +51,10 @@ impl BillingRepo for Stopping {
 
     async fn conclude(&self, conclusion: &Conclusion) -> Result<(), Fault> {
         self.around(self.inner.conclude(conclusion)).await
+    }
+
+    async fn events<'a>(&self, limit: u32, before: Option<&'a str>) -> Result<Vec<HandledEvent>, Fault> {
+        self.around(self.inner.events(limit, before)).await
     }
 
     async fn save_customer(&self, id: &str, customer: &Customer) -> Result<Saved, Fault> {
@@ -100,6 +105,10 @@ impl BillingRepo for Stopping {
 
     async fn running_subscriptions(&self, user: &UserId) -> Result<Vec<String>, Fault> {
         self.around(self.inner.running_subscriptions(user)).await
+    }
+
+    async fn open_checkouts(&self, user: &UserId) -> Result<Vec<String>, Fault> {
+        self.around(self.inner.open_checkouts(user)).await
     }
 
     async fn settle(&self, purchase: &Purchase) -> Result<Settled, Fault> {

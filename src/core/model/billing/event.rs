@@ -71,6 +71,36 @@ impl PaymentEvent {
     }
 }
 
+/// An event as the journal knows it (contract §8.6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournaledEvent {
+    /// The provider's id.
+    pub id: String,
+    /// The provider's type.
+    pub kind: String,
+    /// When it happened there.
+    pub created: DateTime<Utc>,
+    /// Whether money is real.
+    pub livemode: bool,
+    /// Smallest units it is about; exact here, where a mirror may have no room for it (BS-D01).
+    pub amount: Option<i64>,
+    /// When it came.
+    pub received_at: DateTime<Utc>,
+}
+
+/// An event with how it was handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandledEvent {
+    /// The event.
+    pub event: JournaledEvent,
+    /// When it last had its effect; absent while it is due.
+    pub processed_at: Option<DateTime<Utc>>,
+    /// How.
+    pub outcome: Option<String>,
+    /// What went wrong, for operators.
+    pub error: Option<String>,
+}
+
 /// The object of an event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Object(Value);
