@@ -5,7 +5,7 @@ mod gateway;
 mod prices;
 mod stops;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use airi_server::adapters::sqlite::accounts::SqliteAccounts;
@@ -377,6 +377,57 @@ async fn a_refund_leaves_held_flux_to_the_answer_it_was_promised_for(world: &Wor
     world.audit(&user()).await;
 }
 
+async fn money_that_comes_and_goes_at_once_stays_whole(world: &World) {
+    const PAYMENTS: usize = 12;
+    let charged = Mutex::new(0);
+    let spend = async |name: String, held: bool| {
+        let hold = Hold {
+            user: user(),
+            request: RequestId::new(&*name),
+            least: flux(1),
+            most: flux(90),
+            lease: Duration::from_secs(600),
+        };
+        if held {
+            world.ledger.hold(&hold).await.unwrap();
+        }
+        let debit = crate::books::debit(&user(), &name, 70);
+        let outcome = if held { world.ledger.capture(&debit).await } else { world.ledger.debit(&debit).await };
+        if let DebitOutcome::Charged { charged: taken, .. } = outcome.unwrap() {
+            *charged.lock().unwrap() += taken.get();
+        }
+    };
+    for n in 0..PAYMENTS {
+        let copy = checkout(&format!("s{n}"), "complete", "paid");
+        world.repo.save_checkout(&format!("s{n}"), &copy, copy.age(at(0))).await.unwrap();
+    }
+    let rounds = (0..PAYMENTS).map(async |n| {
+        let session = format!("s{n}");
+        let pay = purchase(&session, &format!("evt_{n}"), 500);
+        let back = claw(&session, Reason::Refund, 300);
+        let refund = async {
+            if n % 3 == 0 {
+                world.repo.claw_back(&back).await.unwrap();
+            }
+        };
+        let (settled, again, ..) = tokio::join!(
+            world.repo.settle(&pay),
+            world.repo.settle(&pay),
+            refund,
+            spend(format!("held-{n}"), true),
+            spend(format!("plain-{n}"), false),
+        );
+        let applied = [settled, again].iter().filter(|one| matches!(one, Ok(Settled::Applied { .. }))).count();
+        assert_eq!(applied, 1, "{n}");
+    });
+    futures::future::join_all(rounds).await;
+    let (paid, back) = (500 * 12, 500 * 4);
+    let left = world.balance(&user()).await - world.repo.owed(&user()).await.unwrap().get();
+    assert_eq!(left, 7 + paid - back - *charged.lock().unwrap());
+    assert_eq!(world.ledger.verify().await.unwrap().drifts, []);
+    world.audit(&user()).await;
+}
+
 macro_rules! cases {
     ($open:path: $($case:ident),+ $(,)?) => {
         $(
@@ -397,6 +448,7 @@ macro_rules! all {
             a_payment_is_credited_once_with_the_opening_grant_before_it,
             a_refund_takes_its_share_and_what_is_missing_is_owed,
             a_refund_leaves_held_flux_to_the_answer_it_was_promised_for,
+            money_that_comes_and_goes_at_once_stays_whole,
             a_refund_before_its_payment_waits_for_it,
             a_refund_and_its_payment_at_once_cannot_miss_each_other,
             a_won_dispute_gives_back_what_it_took_whatever_came_first,

@@ -9,6 +9,7 @@ mod upstream;
 
 mod books;
 mod caller;
+mod provider;
 mod server;
 mod stores;
 
@@ -16,5 +17,6 @@ mod abandoned;
 mod crash;
 mod foreign_clients;
 mod outages;
+mod payments;
 mod start;
 mod upstreams;
