@@ -25,10 +25,14 @@ const SECRET: &str = "whsec_e2e";
 async fn shop(mode: Mode, provider: &Provider) -> Server {
     let mut server = Server::install(mode).await;
     server.set("STRIPE_SECRET_KEY", "sk_test_e2e");
-    server.set("STRIPE_WEBHOOK_SECRET", SECRET);
     server.set("STRIPE_API_BASE", &provider.base());
     server.set("ADMIN_EMAILS", "boss@e2e.test");
+    let doctor = |server: &Server| String::from_utf8(server.run(&["doctor"]).stdout).unwrap();
+    assert!(doctor(&server).contains("FAIL  shop: payments would be taken and never credited"));
+    server.set("STRIPE_WEBHOOK_SECRET", SECRET);
+    assert!(doctor(&server).contains("FAIL  shop: nothing is on sale"));
     server.ask(&["config", "set", "STRIPE_FLUX_PRODUCT_ID", "prod_fx1"]);
+    assert!(doctor(&server).contains("ok    shop"));
     server
 }
 

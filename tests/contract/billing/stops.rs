@@ -24,7 +24,7 @@ struct Stopping {
     taken: AtomicUsize,
     /// The step that is never completed.
     last: usize,
-    stopped: Arc<Notify>,
+    stopped: Notify,
 }
 
 impl Stopping {
@@ -131,19 +131,18 @@ impl BillingRepo for Stopping {
 /// Every event is first stopped at the given step and then sent again, by the next process.
 async fn stopped_at(world: &World, last: usize) -> (usize, (i64, i64, Vec<String>)) {
     let user = somebody(world).await;
+    let stopping =
+        Arc::new(Stopping { inner: world.repo.clone(), taken: AtomicUsize::new(0), last, stopped: Notify::new() });
+    let (process, next) = (app_over(world, stopping.clone()).await, app_over(world, world.repo.clone()).await);
     let mut stops = 0;
     for case in fixture() {
         let name = case["name"].as_str().unwrap();
-        let stopped = Arc::new(Notify::new());
-        let stopping =
-            Stopping { inner: world.repo.clone(), taken: AtomicUsize::new(0), last, stopped: stopped.clone() };
-        let app = app_over(world, Arc::new(stopping)).await;
+        stopping.taken.store(0, Ordering::SeqCst);
         tokio::select! {
             biased;
-            done = deliver(&app, &case) => assert_eq!(done, name != NOBODYS, "{name}"),
-            () = stopped.notified() => {
+            done = deliver(&process, &case) => assert_eq!(done, name != NOBODYS, "{name}"),
+            () = stopping.stopped.notified() => {
                 stops += 1;
-                let next = app_over(world, world.repo.clone()).await;
                 assert_eq!(deliver(&next, &case).await, name != NOBODYS, "{name}");
             }
         }
