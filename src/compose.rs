@@ -25,18 +25,22 @@ use crate::adapters::sandbox::SandboxUpstream;
 use crate::adapters::sandbox_voice::SandboxVoice;
 use crate::adapters::signatures::HmacSignatures;
 use crate::adapters::social::HttpSocial;
+use crate::adapters::stripe::signatures::StripeSignatures;
+use crate::adapters::stripe::{StripeGateway, StripeSettings};
 use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
 use crate::adapters::tokens::KeyRing;
 use crate::adapters::tts::{Egress, Engines, UnspeechUpstream};
 use crate::adapters::{postgres, sqlite};
 use crate::core::App;
 use crate::core::admin::Policy;
+use crate::core::billing;
 use crate::core::llm::{OnUnreadableKey, RoutingPolicy};
 use crate::core::model::admin::AddressPolicy;
 use crate::core::model::ids::InstanceId;
 use crate::core::model::secret::Secret;
 use crate::ports::accounts::{AccountRepo, SessionRepo};
 use crate::ports::audit::AuditLog;
+use crate::ports::billing::{BillingRepo, PaymentGateway, PaymentSignatures, PriceCache};
 use crate::ports::characters::CharacterRepo;
 use crate::ports::chats::Broadcaster;
 use crate::ports::config::ConfigStore;
@@ -107,6 +111,7 @@ struct Storage {
     signing_keys: Arc<dyn SigningKeyRepo>,
     ledger: Arc<dyn LedgerRepo>,
     meter: Arc<dyn UsageMeter>,
+    billing: Arc<dyn BillingRepo>,
     config: Arc<dyn ConfigStore>,
     audit: Arc<dyn AuditLog>,
     characters: Arc<dyn CharacterRepo>,
@@ -119,6 +124,7 @@ struct Storage {
 /// What a process shares with its siblings, or only with itself.
 struct Coordination {
     balances: Arc<dyn BalanceCache>,
+    prices: Arc<dyn PriceCache>,
     limits: Arc<dyn RateLimiter>,
     slots: Arc<dyn Slots>,
     broadcaster: Arc<dyn Broadcaster>,
@@ -188,6 +194,10 @@ impl World {
             ledger: storage.ledger,
             balances: coordination.balances,
             meter: storage.meter,
+            payments: payments(settings)?,
+            payment_signatures: payment_signatures(settings),
+            billing: storage.billing,
+            prices: coordination.prices,
             config: Arc::new(CachedConfig::start(store, clock.clone(), journal.clone())),
             broadcaster: coordination.broadcaster,
             limits: coordination.limits,
@@ -253,7 +263,18 @@ fn policies(settings: &Settings) -> crate::core::Policies {
         oidc: crate::core::oidc::Policy {
             refresh_grace: chrono::Duration::seconds(i64::from(settings.refresh_grace_seconds)),
         },
+        billing: billing::Policy { livemode: settings.stripe.as_ref().and_then(StripeSettings::livemode) },
     }
+}
+
+fn payments(settings: &Settings) -> Result<Option<Arc<dyn PaymentGateway>>, Fault> {
+    let Some(stripe) = &settings.stripe else { return Ok(None) };
+    Ok(Some(Arc::new(StripeGateway::new(stripe)?)))
+}
+
+fn payment_signatures(settings: &Settings) -> Option<Arc<dyn PaymentSignatures>> {
+    let secrets = settings.stripe_webhook_secrets.clone();
+    (!secrets.is_empty()).then(|| Arc::new(StripeSignatures { secrets }) as Arc<dyn PaymentSignatures>)
 }
 
 /// A fresh master key, base64 of 32 random bytes.

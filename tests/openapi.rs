@@ -7,7 +7,7 @@ use airi_server::http::spec_json;
 use serde_json::Value;
 
 /// Operations that need nobody to be signed in.
-const PUBLIC: [&str; 3] = ["getIdentity", "getLiveness", "getReadiness"];
+const PUBLIC: &[&str] = &["getIdentity", "getLiveness", "getReadiness", "listFluxPackages", "receiveStripeEvent"];
 
 fn operations() -> Vec<(String, Value)> {
     let spec: Value = serde_json::from_str(&spec_json()).unwrap();

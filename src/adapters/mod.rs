@@ -18,6 +18,7 @@ pub mod sandbox_voice;
 pub mod signatures;
 pub mod social;
 pub mod sqlite;
+pub mod stripe;
 pub mod telemetry;
 pub mod tokens;
 pub mod tts;

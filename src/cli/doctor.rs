@@ -1,7 +1,7 @@
 //! `doctor`.
 
 use airi_server::compose::World;
-use airi_server::core::model::config::{DefaultChatModel, LlmRouterConfig};
+use airi_server::core::model::config::{DefaultChatModel, LlmRouterConfig, StripeFluxProductId};
 use airi_server::settings::Settings;
 
 use super::{Outcome, open, output};
@@ -31,6 +31,9 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<Outcome> {
     )?;
     report("upstream keys", keys(&world).await)?;
     report("chat model", chat_model(&world, settings.llm.sandbox).await)?;
+    if settings.stripe.is_some() || !settings.stripe_webhook_secrets.is_empty() {
+        report("shop", shop(&world, settings).await)?;
+    }
     world.close(super::GRACE).await;
     Ok(if found { Outcome::Found } else { Outcome::Done })
 }
@@ -61,5 +64,19 @@ async fn chat_model(world: &World, sandbox: bool) -> Option<String> {
         (_, None) => Some("no default chat model; set defaults.chatModel with router apply".to_owned()),
         (Some(router), Some(model)) if router.llm.models.contains_key(&model) => None,
         (_, Some(model)) => Some(format!("the default chat model {model} has no upstream")),
+    }
+}
+
+async fn shop(world: &World, settings: &Settings) -> Option<String> {
+    if settings.stripe.is_none() {
+        return Some("STRIPE_WEBHOOK_SECRET without STRIPE_SECRET_KEY: set both".to_owned());
+    }
+    if settings.stripe_webhook_secrets.is_empty() {
+        return Some("payments would be taken and never credited; set STRIPE_WEBHOOK_SECRET".to_owned());
+    }
+    match world.app.config.optional::<StripeFluxProductId>().await {
+        Ok(Some(_)) => None,
+        Ok(None) => Some("nothing is on sale; name the product with config set STRIPE_FLUX_PRODUCT_ID".to_owned()),
+        Err(error) => Some(format!("{error}; write it again with config set")),
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: what is asked, and which door answers.
 
 mod backup;
+mod config;
 mod doctor;
 mod flux;
 mod holds;
@@ -56,6 +57,9 @@ enum Command {
     /// Void what dead processes left set aside.
     #[command(subcommand)]
     Holds(holds::Command),
+    /// Write or read configuration entries: what is sold, prices, limits.
+    #[command(subcommand)]
+    Config(config::Command),
     /// Write or read upstreams, keys and model aliases.
     #[command(subcommand)]
     Router(router::Command),
@@ -119,6 +123,7 @@ async fn dispatch(command: Command, settings: Settings) -> anyhow::Result<Outcom
         Command::Flux(command) => flux::run(&settings, command).await,
         Command::Ledger(command) => ledger::run(&settings, command).await,
         Command::Holds(command) => holds::run(&settings, command).await,
+        Command::Config(command) => config::run(&settings, command).await,
         Command::Router(command) => router::run(&settings, command).await,
         Command::Keys(command) => keys::run(&settings, command).await,
         Command::Backup(args) => backup::run(&settings, &args).await,

@@ -8,10 +8,12 @@ use super::{Coordination, StartError, Storage};
 use crate::adapters::memory::balance_cache::MemoryBalances;
 use crate::adapters::memory::broadcaster::MemoryBroadcaster;
 use crate::adapters::memory::limits::MemoryLimits;
+use crate::adapters::memory::price_cache::MemoryPrices;
 use crate::adapters::memory::slots::MemorySlots;
 use crate::adapters::memory::snapshots::MemorySnapshots;
 use crate::adapters::sqlite::accounts::SqliteAccounts;
 use crate::adapters::sqlite::audit::SqliteAuditLog;
+use crate::adapters::sqlite::billing::SqliteBilling;
 use crate::adapters::sqlite::characters::SqliteCharacters;
 use crate::adapters::sqlite::clients::SqliteClients;
 use crate::adapters::sqlite::config::SqliteConfig;
@@ -59,6 +61,7 @@ pub(super) fn of(db: Sqlite) -> Storage {
         signing_keys: Arc::new(SqliteSigningKeys { db: db.clone() }),
         ledger: Arc::new(SqliteLedger::new(db.clone())),
         meter: Arc::new(SqliteMeter { db: db.clone() }),
+        billing: Arc::new(SqliteBilling { db: db.clone() }),
         config: Arc::new(SqliteConfig { db: db.clone(), listeners: sqlite::config::listeners() }),
         audit: Arc::new(SqliteAuditLog { db: db.clone() }),
         characters: Arc::new(SqliteCharacters { db: db.clone() }),
@@ -78,6 +81,7 @@ const BALANCE_COPY: Duration = Duration::from_secs(1);
 pub(super) fn coordination(clock: &Arc<dyn Clock>, people: Arc<MemorySnapshots>) -> Coordination {
     Coordination {
         balances: Arc::new(MemoryBalances::lasting(clock.clone(), BALANCE_COPY)),
+        prices: Arc::new(MemoryPrices::new(clock.clone())),
         limits: Arc::new(MemoryLimits::new(clock.clone())),
         slots: Arc::new(MemorySlots::new(clock.clone())),
         broadcaster: Arc::new(MemoryBroadcaster::new()),

@@ -9,6 +9,7 @@ use crate::adapters::memory::limits::MemoryLimits;
 use crate::adapters::memory::snapshots::MemorySnapshots;
 use crate::adapters::postgres::accounts::PgAccounts;
 use crate::adapters::postgres::audit::PgAuditLog;
+use crate::adapters::postgres::billing::PgBilling;
 use crate::adapters::postgres::characters::PgCharacters;
 use crate::adapters::postgres::clients::PgClients;
 use crate::adapters::postgres::config::PgConfig;
@@ -28,6 +29,7 @@ use crate::adapters::redis::broadcaster::RedisBroadcaster;
 use crate::adapters::redis::bus::Bus;
 use crate::adapters::redis::config::RedisConfig;
 use crate::adapters::redis::limits::RedisLimits;
+use crate::adapters::redis::price_cache::RedisPrices;
 use crate::adapters::redis::slots::RedisSlots;
 use crate::adapters::redis::snapshots::{DropCopies, RedisSnapshots};
 use crate::adapters::redis::{Redis, RedisProbe, RedisSettings};
@@ -55,6 +57,7 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
         signing_keys: Arc::new(PgSigningKeys { pool: pool.clone() }),
         ledger: Arc::new(PgLedger::new(pool.clone())),
         meter: Arc::new(PgMeter { pool: pool.clone() }),
+        billing: Arc::new(PgBilling { pool: pool.clone() }),
         config: Arc::new(PgConfig { pool: pool.clone(), listeners: postgres::config::listeners() }),
         audit: Arc::new(PgAuditLog { pool: pool.clone() }),
         characters: Arc::new(PgCharacters { pool: pool.clone() }),
@@ -82,6 +85,7 @@ pub(super) async fn coordination(
     Ok(Coordination {
         people: Arc::new(RedisSnapshots::start(people, drop_copies, redis.clone(), &bus).await),
         balances: Arc::new(RedisBalances { redis: redis.clone() }),
+        prices: Arc::new(RedisPrices { redis: redis.clone() }),
         limits: Arc::new(FallbackLimits {
             first: Arc::new(RedisLimits { redis: redis.clone() }),
             second: Arc::new(MemoryLimits::new(clock.clone())),

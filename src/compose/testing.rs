@@ -50,6 +50,7 @@ pub async fn ports() -> Result<Ports, Fault> {
         signing_keys,
         ledger,
         meter,
+        billing,
         config,
         audit,
         characters,
@@ -88,6 +89,10 @@ pub async fn ports() -> Result<Ports, Fault> {
         ledger,
         balances: coordination.balances,
         meter,
+        payments: None,
+        payment_signatures: None,
+        billing,
+        prices: coordination.prices,
         config,
         broadcaster: coordination.broadcaster,
         limits: coordination.limits,
@@ -118,5 +123,6 @@ pub fn policies() -> Policies {
         },
         origin: "http://localhost:3000".to_owned(),
         oidc: crate::core::oidc::Policy::default(),
+        billing: crate::core::billing::Policy::default(),
     }
 }

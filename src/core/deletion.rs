@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::accounts::{Denied, Errand, Refusal, SignIn, address_mark};
+use super::billing::Billing;
 use super::characters::Characters;
 use super::error::Error;
 use super::model::accounts::Account;
@@ -139,6 +140,17 @@ impl Deletion {
         }
         accounts.journal.record(Fact::AccountErased { user: user.clone(), reason, counts: erased.counts });
         Ok(())
+    }
+}
+
+#[async_trait]
+impl BeforeErasure for Billing {
+    fn name(&self) -> &'static str {
+        "billing"
+    }
+
+    async fn undo(&self, user: &UserId) -> Result<(), Error> {
+        self.close_account(user).await
     }
 }
 

@@ -107,6 +107,18 @@ codes! {
     DecryptFailed => ("DECRYPT_FAILED", Unavailable, "Upstream credentials are unavailable");
     /// No upstream answered in time.
     GatewayTimeout => ("GATEWAY_TIMEOUT", UpstreamTimeout, "Upstream timeout");
+    /// No payment provider is configured.
+    StripeNotConfigured => ("STRIPE_NOT_CONFIGURED", Unavailable, "Stripe is not configured");
+    /// What was to be bought is not on sale.
+    InvalidPackage => ("INVALID_PACKAGE", Invalid, "Invalid price");
+    /// A payment would lead back to a place nobody vouches for.
+    InvalidOrigin => ("INVALID_ORIGIN", Invalid, "Missing trusted request origin");
+    /// The caller never bought anything.
+    NoCustomer => ("NO_CUSTOMER", Invalid, "No billing account found");
+    /// A message of the payment provider without a signature.
+    MissingSignature => ("MISSING_SIGNATURE", Invalid, "No signature");
+    /// A message nobody vouches for, or one that is none.
+    WebhookError => ("WEBHOOK_ERROR", Invalid, "Webhook Error: the message could not be verified");
     /// The upstream refused the request itself.
     UpstreamRejected => ("UPSTREAM_REJECTED", Rejected, "Upstream rejected the request");
 }

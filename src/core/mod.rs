@@ -1,10 +1,12 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · limits · accounts · oidc · health · ledger · llm · tts · sealing · characters · providers · admin · deletion.
+//! config · limits · accounts · oidc · health · ledger · llm · billing · tts · sealing · characters · providers · admin ·
+//! deletion.
 
 pub mod accounts;
 pub mod admin;
+pub mod billing;
 pub mod characters;
 pub mod config;
 pub mod deletion;
@@ -52,6 +54,8 @@ pub struct App {
     pub characters: Arc<characters::Characters>,
     /// Provider configurations.
     pub providers: Arc<providers::Providers>,
+    /// The shop.
+    pub billing: Arc<billing::Billing>,
     /// What operators may do.
     pub admin: Arc<admin::Admin>,
     /// Readiness.
@@ -77,6 +81,8 @@ pub struct Policies {
     pub origin: String,
     /// How refresh tokens are judged.
     pub oidc: oidc::Policy,
+    /// What is sold and how.
+    pub billing: billing::Policy,
 }
 
 impl App {
@@ -201,6 +207,20 @@ impl App {
             clock: clock.clone(),
             ids: ids.clone(),
         });
+        let billing = Arc::new(billing::Billing {
+            gateway: ports.payments,
+            signatures: ports.payment_signatures,
+            repo: ports.billing,
+            prices: ports.prices,
+            accounts: ports.accounts.clone(),
+            ledger: ledger.clone(),
+            config: config.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            journal: journal.clone(),
+            policy: policies.billing,
+            last_good: futures::lock::Mutex::new(None),
+        });
         let admin = Arc::new(admin::Admin {
             store: ports.config,
             vault,
@@ -217,7 +237,7 @@ impl App {
             erasures: ports.erasures,
             balances: balances.clone(),
             people: ports.people,
-            before: vec![providers.clone(), characters.clone()],
+            before: vec![billing.clone(), providers.clone(), characters.clone()],
         });
         Self {
             config,
@@ -229,6 +249,7 @@ impl App {
             ledger,
             limits,
             completions,
+            billing,
             speech,
             characters,
             providers,

@@ -86,7 +86,7 @@ impl AdminApi {
     }
 }
 
-fn counted(ep: impl Endpoint + 'static) -> impl Endpoint {
+pub(super) fn counted(ep: impl Endpoint + 'static) -> impl Endpoint {
     ep.around(|next, req| limit_calls(next, req, &ADMIN))
 }
 
@@ -98,7 +98,7 @@ pub(super) async fn remember_refusal(req: &Request, principal: &Principal) {
     app.admin.turned_away(&actor, &app.limits).await;
 }
 
-fn actor(request: &Request, caller: &AdminAuth) -> Actor {
+pub(super) fn actor(request: &Request, caller: &AdminAuth) -> Actor {
     let mut actor = Actor::from(&caller.0.account);
     locate(&mut actor, request);
     actor

@@ -9,6 +9,9 @@ mod admin;
 mod admin_documents;
 pub mod admin_views;
 pub mod auth;
+mod billing;
+mod billing_admin;
+mod billing_documents;
 mod character_documents;
 mod character_sheet;
 mod characters;
@@ -112,6 +115,7 @@ pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken
         .data(readiness)
         .data(oidc::Origins::of(settings))
         .data(app)
+        .data(origins.clone())
         // Each layer is part of the type of the next; without a cut the compiler gives up on their futures.
         .boxed()
         .around(move |next, req| limit_body(next, req, limits))

@@ -4,6 +4,8 @@ use poem_openapi::{LicenseObject, OpenApi, OpenApiService, ServerObject, Tags};
 use serde_json::{Map, Value};
 
 use super::admin::AdminApi;
+use super::billing::BillingApi;
+use super::billing_admin::BillingAdminApi;
 use super::characters::CharacterApi;
 use super::health::HealthApi;
 use super::ledger::LedgerApi;
@@ -28,6 +30,8 @@ pub(super) enum Tag {
     Characters,
     /// What a user has configured for the providers the client knows. Values are sealed when stored.
     Providers,
+    /// Buying flux. Money is taken by Stripe; flux is credited when Stripe says that it was paid.
+    Billing,
     /// Operations for administrators: a session whose verified address is on the list the server was started with.
     Admin,
 }
@@ -40,7 +44,7 @@ const DESCRIPTION: &str = "Identity, a prepaid credit ledger and an OpenAI-compa
 /// Every operation there is. Adding a door means adding it here.
 pub(super) fn service() -> OpenApiService<impl OpenApi + 'static, ()> {
     OpenApiService::new(
-        (HealthApi, LedgerApi, LlmApi, AudioApi, CharacterApi, ProviderApi, AdminApi),
+        (HealthApi, LedgerApi, LlmApi, AudioApi, BillingApi, CharacterApi, ProviderApi, AdminApi, BillingAdminApi),
         "airi-server",
         env!("CARGO_PKG_VERSION"),
     )

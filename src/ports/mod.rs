@@ -12,6 +12,7 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod billing;
 pub mod characters;
 pub mod chats;
 pub mod config;
@@ -74,6 +75,14 @@ pub struct Ports {
     pub balances: Arc<dyn ledger::BalanceCache>,
     /// Sub-flux units.
     pub meter: Arc<dyn ledger::UsageMeter>,
+    /// The payment provider; absent while none is configured.
+    pub payments: Option<Arc<dyn billing::PaymentGateway>>,
+    /// The payment provider's hand; absent while none is configured.
+    pub payment_signatures: Option<Arc<dyn billing::PaymentSignatures>>,
+    /// Payments and our copies of the provider's objects.
+    pub billing: Arc<dyn billing::BillingRepo>,
+    /// Copies of prices on sale.
+    pub prices: Arc<dyn billing::PriceCache>,
     /// Configuration entries.
     pub config: Arc<dyn config::ConfigStore>,
     /// Chat events between processes.
@@ -115,6 +124,7 @@ pub struct Ports {
 pub mod mocks {
     pub use super::accounts::{MockAccountRepo, MockSessionRepo};
     pub use super::audit::MockAuditLog;
+    pub use super::billing::{MockBillingRepo, MockPaymentGateway, MockPaymentSignatures, MockPriceCache};
     pub use super::characters::MockCharacterRepo;
     pub use super::chats::MockBroadcaster;
     pub use super::config::MockConfigStore;

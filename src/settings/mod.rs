@@ -20,6 +20,7 @@ use crate::adapters::mail::MailSettings;
 use crate::adapters::postgres::PostgresSettings;
 use crate::adapters::redis::RedisSettings;
 use crate::adapters::social::SocialSettings;
+use crate::adapters::stripe::{self, StripeSettings};
 use crate::adapters::telemetry::{LogFormat, TelemetrySettings};
 use crate::core::model::secret::Secret;
 use crate::http::HttpSettings;
@@ -52,6 +53,10 @@ pub struct Settings {
     pub mail: MailSettings,
     /// Providers people have accounts with.
     pub social: SocialSettings,
+    /// The payment provider; absent while no secret key is set.
+    pub stripe: Option<StripeSettings>,
+    /// Sign the payment provider's messages; the second one while a rotation is under way.
+    pub stripe_webhook_secrets: Vec<Secret>,
     /// Logs, metrics, traces.
     pub telemetry: TelemetrySettings,
     /// Names this process among its siblings; drawn when absent.
@@ -101,6 +106,7 @@ impl Settings {
         let llm = llm(read, embedded);
         let mail = people::mail(read);
         let social = people::social(read);
+        let (stripe, stripe_webhook_secrets) = stripe(read);
         let telemetry = telemetry(read);
         let instance_id = read.get("instance.id", "SERVER_INSTANCE_ID", "a name", filled);
         if postgres.is_some() {
@@ -125,6 +131,8 @@ impl Settings {
             llm,
             mail,
             social,
+            stripe,
+            stripe_webhook_secrets,
             telemetry: TelemetrySettings {
                 // One process owns a data directory, so its series join over restarts without a name.
                 instance_id: instance_id.clone().or_else(|| embedded.then(|| "embedded".to_owned())),
@@ -228,6 +236,18 @@ fn llm(read: &mut Reader, embedded: bool) -> LlmSettings {
             })
             .unwrap_or(embedded),
     }
+}
+
+fn stripe(read: &mut Reader) -> (Option<StripeSettings>, Vec<Secret>) {
+    const SECRET: &str = "a secret text";
+    let secret_key = read.get("stripe.secret_key", "STRIPE_SECRET_KEY", SECRET, filled).map(Secret::new);
+    let base = read
+        .get("stripe.api_base", "STRIPE_API_BASE", "an http or https origin without a path", origin)
+        .unwrap_or_else(|| stripe::BASE.to_owned());
+    let current = read.get("stripe.webhook_secret", "STRIPE_WEBHOOK_SECRET", SECRET, filled);
+    let previous = read.get("stripe.webhook_secret_previous", "STRIPE_WEBHOOK_SECRET_PREVIOUS", SECRET, filled);
+    let secrets = current.into_iter().chain(previous).map(Secret::new).collect();
+    (secret_key.map(|secret_key| StripeSettings { secret_key, base }), secrets)
 }
 
 fn telemetry(read: &mut Reader) -> TelemetrySettings {

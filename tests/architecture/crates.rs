@@ -36,8 +36,18 @@ fn spelled(name: &str) -> String {
 }
 
 /// Plain data and its notation; no I/O, no time, no chance.
-const VOCABULARY: &[&str] =
-    &["bytes", "chrono", "serde", "serde_json", "thiserror", "indexmap", "rust_decimal", "url", "zeroize"];
+const VOCABULARY: &[&str] = &[
+    "bytes",
+    "chrono",
+    "serde",
+    "serde_json",
+    "thiserror",
+    "indexmap",
+    "iso_currency",
+    "rust_decimal",
+    "url",
+    "zeroize",
+];
 /// What use-cases and ports may use besides: traits that wait.
 const WAITING: &[&str] = &["async_trait", "futures"];
 /// What doors are built of.

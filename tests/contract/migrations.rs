@@ -8,8 +8,17 @@ use crate::support::databases::{PgDatabase, empty_postgres};
 
 const REFERENCE: &str = include_str!("../../migrations/postgres/0001_reference_schema.sql");
 const BOOKKEEPING: &str = include_str!("../../migrations/postgres/reference_bookkeeping.sql");
-const OURS: [&str; 8] =
-    ["ledger", "request_log", "config_and_audit", "indexes", "holds", "one_cover", "identity", "token_families"];
+const OURS: [&str; 9] = [
+    "ledger",
+    "request_log",
+    "config_and_audit",
+    "indexes",
+    "holds",
+    "one_cover",
+    "identity",
+    "token_families",
+    "stripe",
+];
 
 async fn run(pool: &PgPool, sql: &'static str) {
     sqlx::raw_sql(sql).execute(pool).await.unwrap();
@@ -79,6 +88,9 @@ async fn an_empty_database_gets_the_tables_of_the_reference_exactly_and_ours() {
                 "user_flux" => 2,
                 "llm_request_log" => 8,
                 "oauth_refresh_token" | "oauth_access_token" => 1,
+                "stripe_customer" | "stripe_subscription" => 2,
+                "stripe_checkout_session" => 3,
+                "stripe_invoice" => 4,
                 _ => 0,
             },
             "{table}"

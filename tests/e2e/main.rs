@@ -9,6 +9,7 @@ mod upstream;
 
 mod books;
 mod caller;
+mod provider;
 mod server;
 mod stores;
 
@@ -17,6 +18,7 @@ mod crash;
 mod foreign_clients;
 mod identity_clients;
 mod outages;
+mod payments;
 mod start;
 mod takeover;
 mod upstreams;

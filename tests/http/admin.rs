@@ -49,6 +49,7 @@ fn client(seen: &Seen) -> Client {
         speech: base.speech.clone(),
         characters: base.characters.clone(),
         providers: base.providers.clone(),
+        billing: base.billing.clone(),
         admin,
         health: base.health.clone(),
         oidc: base.oidc.clone(),

@@ -22,9 +22,13 @@ async fn strangers_get_401_and_callers_404_on_whole_prefixes() {
             assert_eq!(answer.0.status(), StatusCode::NOT_FOUND, "{path}");
         }
     }
-    for open in ["/api/v1/fluxus", "/api/v2/flux", "/api", "/api/v1/stripe/packages", "/api/v1/stripe/webhook"] {
+    for open in ["/api/v1/fluxus", "/api/v2/flux", "/api"] {
         assert_eq!(client.get(open).send().await.0.status(), StatusCode::NOT_FOUND, "{open}");
     }
+    // The two doors of a guarded prefix that are open to strangers.
+    client.get("/api/v1/stripe/packages").send().await.assert_status_is_ok();
+    let unconfigured = client.post("/api/v1/stripe/webhook").body("{}").send().await;
+    assert_eq!(unconfigured.0.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod billing;
 mod bodies;
 mod cases;
 mod characters;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use airi_server::core::App;
 use airi_server::core::accounts::{Accounts, Letters, Process, SignIn, Social};
 use airi_server::core::admin::{Admin, Policy, Trail};
+use airi_server::core::billing::Billing;
 use airi_server::core::characters::Characters;
 use airi_server::core::config::Config;
 use airi_server::core::deletion::Deletion;
@@ -16,6 +17,8 @@ use airi_server::core::ledger::Ledger;
 use airi_server::core::limits::Limits;
 use airi_server::core::llm::{Completions, RoutingPolicy, Settle, UsageRefusals, Walk};
 use airi_server::core::model::accounts::{Account, Email, Session, SignedIn};
+use airi_server::core::model::billing::mirror::Saved;
+use airi_server::core::model::billing::{OpenedCheckout, Price};
 use airi_server::core::model::config::ConfigEntry;
 use airi_server::core::model::fact::Fact;
 use airi_server::core::model::hold::{Hold, HoldOutcome};
@@ -32,16 +35,12 @@ use airi_server::core::sealing::Sealing;
 use airi_server::core::tts::voices::Copies;
 use airi_server::core::tts::{self, Gate, InFlight, Speech};
 use airi_server::http::{HttpSettings, routes};
+use airi_server::ports::billing::{PaymentError, PaymentGateway, PaymentSignatures};
 use airi_server::ports::journal::Journal;
 use airi_server::ports::ledger::UsageMeter;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
-use airi_server::ports::mocks::{
-    MockAccountRepo, MockAccountSnapshots, MockAuditLog, MockBalanceCache, MockCharacterRepo, MockClientRepo,
-    MockConfigStore, MockErasureRepo, MockGrantRepo, MockLedgerRepo, MockMailer, MockPasswordHasher, MockProbe,
-    MockProviderRepo, MockSessionRepo, MockSignatures, MockSlots, MockSocialLogin, MockSocialRepo, MockStreamingSpeech,
-    MockTokenSigner, MockTtsEngine, MockUsageMeter, MockVault, MockVerificationRepo,
-};
+use airi_server::ports::mocks::{MockAccountRepo, MockAccountSnapshots, MockAuditLog, MockBalanceCache, MockBillingRepo, MockCharacterRepo, MockClientRepo, MockConfigStore, MockErasureRepo, MockGrantRepo, MockLedgerRepo, MockMailer, MockPasswordHasher, MockPaymentGateway, MockPaymentSignatures, MockPriceCache, MockProbe, MockProviderRepo, MockSessionRepo, MockSignatures, MockSlots, MockSocialLogin, MockSocialRepo, MockStreamingSpeech, MockTokenSigner, MockTtsEngine, MockUsageMeter, MockVault, MockVerificationRepo,};
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
 use airi_server::ports::tts::{SpeechAttempt, SpeechFailure, SpokenAudio};
@@ -86,6 +85,10 @@ pub(crate) struct World {
     /// What every attempt to speak comes to.
     pub(crate) voice: Voice,
     pub(crate) facts: Facts,
+    /// The payment provider, when there is one.
+    pub(crate) payments: Option<Arc<dyn PaymentGateway>>,
+    /// Its hand.
+    pub(crate) payment_signatures: Option<Arc<dyn PaymentSignatures>>,
     /// The window and the `before` of the last listing.
     pub(crate) listed: Listed,
 }
@@ -104,6 +107,8 @@ impl Default for World {
             stored: Vec::new(),
             voice: Arc::new(|_| Err(SpeechFailure::NoAudio("nothing is scripted".to_owned()))),
             facts: Facts::default(),
+            payments: None,
+            payment_signatures: None,
             listed: Arc::default(),
         }
     }
@@ -187,6 +192,7 @@ impl World {
             self.stored.into_iter().map(|(name, json)| (name, Arc::new(ConfigEntry::new(json)))).collect();
         store.expect_find().returning(move |name| Ok(stored.get(name).cloned()));
         let config = Arc::new(Config { store: Arc::new(store), journal: journal.clone() });
+        let shop = Arc::new(Config { store: Arc::new(on_sale()), journal: journal.clone() });
         let accounts = Accounts {
             accounts: Arc::new(MockAccountRepo::new()),
             sessions: Arc::new(sessions()),
@@ -308,6 +314,20 @@ impl World {
             issuer: Issuer::new("http://localhost:3000"),
             policy: airi_server::core::oidc::Policy::default(),
         };
+        let billing = Billing {
+            gateway: self.payments,
+            signatures: self.payment_signatures,
+            repo: Arc::new(no_purchases()),
+            prices: Arc::new(priced()),
+            accounts: Arc::new(MockAccountRepo::new()),
+            ledger: ledger.clone(),
+            config: shop,
+            clock: clock.clone(),
+            ids: ids.clone(),
+            journal: journal.clone(),
+            policy: airi_server::core::billing::Policy::default(),
+            last_good: futures::lock::Mutex::new(None),
+        };
         Arc::new(App {
             config,
             accounts,
@@ -336,6 +356,7 @@ impl World {
                 clock: clock.clone(),
                 ids: ids.clone(),
             }),
+            billing: Arc::new(billing),
             admin: Arc::new(admin),
             health: Arc::new(Health { probes: self.probes }),
             oidc: Arc::new(oidc),
@@ -517,6 +538,73 @@ fn open_vault() -> MockVault {
     let mut vault = MockVault::new();
     vault.expect_open().returning(|_, _, _| Ok(Opened { plaintext: Secret::new("k3y"), with: MasterKey::Current }));
     vault
+}
+
+/// A shop that sells one product.
+fn on_sale() -> MockConfigStore {
+    let mut store = MockConfigStore::new();
+    store.expect_find().returning(|name| {
+        let product = name == "STRIPE_FLUX_PRODUCT_ID";
+        Ok(product.then(|| Arc::new(ConfigEntry::new(r#""prod""#))))
+    });
+    store
+}
+
+fn price(id: &str, flux: Option<&str>) -> Price {
+    Price {
+        id: id.to_owned(),
+        unit_amount: Some(300),
+        currency: "usd".to_owned(),
+        product: "prod".to_owned(),
+        active: true,
+        metadata: flux.map(|flux| ("fluxAmount".to_owned(), flux.to_owned())).into_iter().collect(),
+        currency_options: [("usd".to_owned(), Some(300)), ("jpy".to_owned(), Some(450))].into_iter().collect(),
+        interval: None,
+    }
+}
+
+fn priced() -> MockPriceCache {
+    let mut cache = MockPriceCache::new();
+    cache.expect_find().returning(|_| Ok(Some(vec![price("p1", Some("500")), price("p2", None)])));
+    cache
+}
+
+fn no_purchases() -> MockBillingRepo {
+    let mut repo = MockBillingRepo::new();
+    repo.expect_customer_of_user().returning(|_| Ok(None));
+    repo.expect_orders().returning(|_, _| Ok(Vec::new()));
+    repo.expect_invoices().returning(|_, _| Ok(Vec::new()));
+    repo.expect_save_checkout().returning(|_, _, _| Ok(Saved::Written));
+    repo
+}
+
+/// A provider that opens one session, and knows no other price.
+pub(crate) fn provider() -> Arc<dyn PaymentGateway> {
+    let mut gateway = MockPaymentGateway::new();
+    gateway.expect_price().returning(|_| Err(PaymentError::Missing));
+    gateway.expect_open_checkout().returning(|order| {
+        if order.currency.as_deref() == Some("jpy") {
+            return Err(PaymentError::Failed(unavailable()));
+        }
+        Ok(OpenedCheckout {
+            id: "cs".to_owned(),
+            url: order.success_url.clone(),
+            mode: "payment".to_owned(),
+            status: None,
+            payment_status: None,
+            amount_total: None,
+            currency: None,
+            expires_at: None,
+        })
+    });
+    Arc::new(gateway)
+}
+
+/// Believes nobody.
+pub(crate) fn distrust() -> Arc<dyn PaymentSignatures> {
+    let mut signatures = MockPaymentSignatures::new();
+    signatures.expect_vouches().returning(|_, _, _| false);
+    Arc::new(signatures)
 }
 
 fn patient_log() -> MockAuditLog {

@@ -3,6 +3,7 @@
 pub mod balance_cache;
 pub mod broadcaster;
 pub mod limits;
+pub mod price_cache;
 pub mod session_cache;
 pub mod slots;
 pub mod snapshots;

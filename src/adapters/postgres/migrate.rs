@@ -79,6 +79,12 @@ const OURS: &[Step] = &[
         sql: include_str!("../../../migrations/postgres/0051_token_families.sql"),
         how: How::Transaction,
     },
+    Step {
+        version: 60,
+        name: "stripe",
+        sql: include_str!("../../../migrations/postgres/0060_stripe.sql"),
+        how: How::Transaction,
+    },
 ];
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS airi_migration (

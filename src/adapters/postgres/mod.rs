@@ -5,6 +5,9 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod billing;
+mod billing_mirrors;
+mod billing_money;
 mod character_rows;
 pub mod characters;
 pub mod clients;

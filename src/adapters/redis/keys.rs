@@ -31,6 +31,11 @@ impl Keys {
         Ok(self.name(format_args!("ratelimit:{}:{}", part(route)?, part(key)?)))
     }
 
+    /// The copy of the prices on sale: JSON text.
+    pub(super) fn prices(&self) -> String {
+        self.name(format_args!("cache:stripe:prices"))
+    }
+
     /// The leases of a pool: holder by end, ms since the epoch.
     pub(super) fn slots(&self, pool: &str) -> Result<String, Fault> {
         Ok(self.name(format_args!("slots:{}", part(pool)?)))

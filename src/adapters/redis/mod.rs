@@ -10,6 +10,7 @@ pub mod config;
 mod keys;
 pub mod limits;
 mod pool;
+pub mod price_cache;
 pub mod slots;
 pub mod snapshots;
 

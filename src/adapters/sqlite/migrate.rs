@@ -19,6 +19,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (42, "one_cover", include_str!("../../../migrations/sqlite/0042_one_cover.sql")),
     (50, "identity", include_str!("../../../migrations/sqlite/0050_identity.sql")),
     (51, "token_families", include_str!("../../../migrations/sqlite/0051_token_families.sql")),
+    (60, "stripe", include_str!("../../../migrations/sqlite/0060_stripe.sql")),
 ];
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS airi_migration (

@@ -95,6 +95,24 @@ impl MetricsJournal {
             Fact::LetterSent { template, failed, duration_ms } => {
                 self.letter_sent(template, failed.as_deref(), *duration_ms);
             }
+            Fact::CheckoutOpened { .. } => one(&counters.checkout_created, &[]),
+            Fact::CheckoutPaid => one(&counters.checkout_completed, &[]),
+            Fact::PaymentFailed => one(&counters.payment_failed, &[]),
+            Fact::SubscriptionChanged { change } => {
+                one(&counters.subscription_event, &[text("event_type", change)]);
+            }
+            Fact::PaymentEventReceived { kind, .. } => one(&counters.stripe_events, &[text("event_type", kind)]),
+            Fact::PaymentEventEnded { kind, outcome, .. } => {
+                one(&counters.webhook_outcome, &[text("event_type", kind), text("outcome", outcome)]);
+            }
+            Fact::Revenue { currency, amount, source } => counters
+                .stripe_revenue
+                .add(amount.unsigned_abs(), &[text("currency", currency), text("source", source)]),
+            Fact::ClawedBack { unbilled, .. } => {
+                if !unbilled.is_zero() {
+                    counters.unbilled.add(unbilled.get().unsigned_abs(), &[text("reason", "refund_drained")]);
+                }
+            }
             Fact::HttpStarted { method } => self.instruments.http_active.add(1, &self.http_labels(method)),
             Fact::HttpEnded { method, route, status, duration_ms } => {
                 let mut labels = self.http_labels(method).to_vec();
@@ -128,6 +146,8 @@ impl MetricsJournal {
             | Fact::ConfigInvalid { .. }
             | Fact::AccountErased { .. }
             | Fact::ErasureFailed { .. }
+            | Fact::PaymentOrphan { .. }
+            | Fact::PaymentAlert { .. }
             | Fact::PublishFailed { .. } => {}
         }
     }
@@ -300,7 +320,28 @@ fn write(fact: &Fact) {
             toSeq = event.payload.to_seq,
             "chat event could not be published"
         ),
-        Fact::FirstByte { .. }
+        Fact::CheckoutOpened { user } => tracing::info!(userId = %user, "checkout session opened"),
+        Fact::PaymentEventReceived { kind, event } => tracing::info!(kind, event, "payment event received"),
+        Fact::PaymentEventEnded { kind, event, outcome: outcome @ "error" } => {
+            tracing::error!(kind, event, outcome, "payment event failed, it will come again");
+        }
+        Fact::PaymentEventEnded { kind, event, outcome } => {
+            tracing::info!(kind, event, outcome, "payment event handled");
+        }
+        Fact::PaymentOrphan { event } => tracing::warn!(event, "payment event about nobody known"),
+        Fact::PaymentAlert { what, about } => tracing::error!(about, "payment needs an operator: {what}"),
+        Fact::ClawedBack { user, request, taken, unbilled } => tracing::warn!(
+            userId = %user,
+            requestId = %request,
+            taken = taken.get(),
+            unbilled = unbilled.get(),
+            "flux of a returned payment was taken back"
+        ),
+        Fact::CheckoutPaid
+        | Fact::PaymentFailed
+        | Fact::SubscriptionChanged { .. }
+        | Fact::Revenue { .. }
+        | Fact::FirstByte { .. }
         | Fact::UnitsMetered { .. }
         | Fact::PreflightRejected { .. }
         | Fact::SpeechSessionOpened

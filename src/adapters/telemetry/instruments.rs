@@ -3,7 +3,7 @@
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $field:ident = $name:literal;)+) => {
+    ($($(#[$doc:meta])* $field:ident = $name:literal $(in $unit:literal)?;)+) => {
         /// Every counter, by what it counts.
         pub(super) struct Counters {
             $($(#[$doc])* pub(super) $field: Counter<u64>,)+
@@ -11,7 +11,7 @@ macro_rules! counters {
 
         impl Counters {
             fn new(meter: &Meter) -> Self {
-                Self { $($field: meter.u64_counter($name).build(),)+ }
+                Self { $($field: meter.u64_counter($name)$(.with_unit($unit))?.build(),)+ }
             }
 
             /// Alerts on absence and empty panels need every series to exist before its first event.
@@ -60,6 +60,13 @@ counters! {
     auth_failures = "auth.failures";
     email_send = "airi.email.send";
     email_failures = "airi.email.failures";
+    checkout_created = "stripe.checkout.created";
+    checkout_completed = "stripe.checkout.completed";
+    payment_failed = "stripe.payment.failed";
+    subscription_event = "stripe.subscription.event";
+    stripe_events = "stripe.events";
+    stripe_revenue = "airi.stripe.revenue" in "minor_unit";
+    webhook_outcome = "airi.stripe.webhook.outcome";
 }
 
 const HTTP_SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];

@@ -162,7 +162,14 @@ impl Telemetry {
 
     /// All metrics in the Prometheus text format, for a port or route of their own.
     pub fn render_prometheus(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        let mut families = self.registry.gather();
+        for family in &mut families {
+            // The exporter appends only the units it knows, and this is none of them.
+            if family.name() == "airi_stripe_revenue_total" {
+                family.set_name("airi_stripe_revenue_minor_unit_total".to_owned());
+            }
+        }
+        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
     }
 
     /// Sends what is unsent and stops exporting, in at most five seconds. Answers whether all was sent in time.

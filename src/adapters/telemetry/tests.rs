@@ -13,19 +13,12 @@ use crate::core::model::ledger::{EntryKind, Flux};
 use crate::core::model::request_log::{GenerationKind, LoggedRequest};
 use crate::ports::journal::Journal;
 
-/// Counters of the contract that belong to areas without facts: sockets, Stripe, analytics and the forged invalidation
-/// that cannot be received.
+/// Counters of the contract that belong to areas without facts: sockets, analytics and the forged invalidation that
+/// cannot be received.
 const NOT_OURS: &[&str] = &[
     "chat.messages",
     "ws.messages.sent",
     "ws.messages.received",
-    "stripe.checkout.created",
-    "stripe.checkout.completed",
-    "stripe.payment.failed",
-    "stripe.subscription.event",
-    "stripe.events",
-    "airi.stripe.revenue",
-    "airi.stripe.webhook.outcome",
     "airi.analytics.failures",
     "airi.gen_ai.gateway.config.invalid_hmac",
 ];
@@ -93,6 +86,14 @@ fn a_tour_of_all_facts_moves_the_series_and_labels_of_the_contract() {
         r#"airi_email_send_total{template="verification"} 1"#,
         r#"airi_email_failures_total{error_name="rate_limited",template="magic_link"} 1"#,
         r#"airi_email_duration_seconds_sum{outcome="ok",template="verification"} 0.25"#,
+        r"stripe_checkout_created_total 1",
+        r"stripe_checkout_completed_total 1",
+        r"stripe_payment_failed_total 1",
+        r#"stripe_subscription_event_total{event_type="deleted"} 1"#,
+        r#"stripe_events_total{event_type="invoice.paid"} 1"#,
+        r#"airi_stripe_webhook_outcome_total{event_type="other",outcome="error"} 1"#,
+        r#"airi_stripe_revenue_minor_unit_total{currency="usd",source="checkout"} 300"#,
+        r#"airi_billing_flux_unbilled_total{reason="refund_drained"} 6"#,
         r#"http_server_active_requests{http_request_method="GET",service_name="server",service_version=""#,
     ] {
         assert!(text.contains(expected), "{expected} in {text}");
@@ -101,7 +102,7 @@ fn a_tour_of_all_facts_moves_the_series_and_labels_of_the_contract() {
     assert!(active.into_iter().all(|line| line.ends_with(" 1")), "three began and two ended: {text}");
     let measured = text.lines().filter(|line| line.starts_with("http_server_request_duration_seconds_count{"));
     assert_eq!(measured.count(), 1, "health is not measured: {text}");
-    for told in ["user-1", "request-1", "a secret line", "someone@example.com", "sk-"] {
+    for told in ["user-1", "request-1", "evt_secret", "a secret line", "someone@example.com", "sk-"] {
         assert!(!text.contains(told), "{told} became a label: {text}");
     }
     labels_are_those_of_the_contract(&text);
@@ -382,6 +383,17 @@ fn tour() -> Vec<Fact> {
             balance: flux(100),
         },
         Fact::InsufficientBalance,
+        Fact::CheckoutOpened { user: user.clone() },
+        Fact::PaymentEventReceived { kind: "invoice.paid", event: "evt_secret".to_owned() },
+        Fact::PaymentEventEnded { kind: "invoice.paid", event: "evt_secret".to_owned(), outcome: "applied" },
+        Fact::PaymentEventEnded { kind: "other", event: "evt_secret".to_owned(), outcome: "error" },
+        Fact::CheckoutPaid,
+        Fact::PaymentFailed,
+        Fact::SubscriptionChanged { change: "deleted" },
+        Fact::PaymentOrphan { event: "evt_secret".to_owned() },
+        Fact::Revenue { currency: "usd".to_owned(), amount: 300, source: "checkout" },
+        Fact::ClawedBack { user: user.clone(), request: request.clone(), taken: flux(10), unbilled: flux(6) },
+        Fact::PaymentAlert { what: "checkout without a user", about: "evt_secret".to_owned() },
         unbilled(3, "debit_failed", "streaming"),
         unbilled(1, "partial_debit_drained", "non_streaming"),
         unbilled(4, "upstream_interrupted", "streaming"),

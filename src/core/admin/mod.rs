@@ -1,9 +1,11 @@
-//! What operators may do: routing configuration, upstream keys, gifts of flux (contract `admin.md`).
+//! What operators may do: routing configuration, upstream keys, gifts of flux, payment events (contract `admin.md`).
 //!
 //! Every action is announced in the audit log before it changes anything, and refused when it cannot be.
 
+mod entries;
 mod grants;
 mod keys;
+mod payments;
 mod router;
 mod router_view;
 mod trail;

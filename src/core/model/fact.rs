@@ -305,6 +305,68 @@ pub enum Fact {
         /// From the request head to the end, ms; the fraction counts, most requests take less than one.
         duration_ms: f64,
     },
+    /// A checkout session was opened.
+    CheckoutOpened {
+        /// For whom.
+        user: UserId,
+    },
+    /// A verified event of the payment provider arrived.
+    PaymentEventReceived {
+        /// Its type, or `other`.
+        kind: &'static str,
+        /// Its id.
+        event: String,
+    },
+    /// The handling of an event ended.
+    PaymentEventEnded {
+        /// Its type, or `other`.
+        kind: &'static str,
+        /// Its id.
+        event: String,
+        /// A fixed word, e.g. `applied`.
+        outcome: &'static str,
+    },
+    /// A one-time payment was credited.
+    CheckoutPaid,
+    /// A payment did not succeed.
+    PaymentFailed,
+    /// A copy of a subscription changed.
+    SubscriptionChanged {
+        /// `created`, `updated` or `deleted`.
+        change: &'static str,
+    },
+    /// An event is about nobody we know.
+    PaymentOrphan {
+        /// Its id.
+        event: String,
+    },
+    /// Money came in and was credited.
+    Revenue {
+        /// Lower-case code.
+        currency: String,
+        /// Smallest units.
+        amount: i64,
+        /// `checkout` or `invoice`.
+        source: &'static str,
+    },
+    /// Flux of a payment that went back was taken back.
+    ClawedBack {
+        /// From whom.
+        user: UserId,
+        /// Which return.
+        request: RequestId,
+        /// Taken.
+        taken: Flux,
+        /// Owed, because the balance was short.
+        unbilled: Flux,
+    },
+    /// Something about a payment needs an operator.
+    PaymentAlert {
+        /// What.
+        what: &'static str,
+        /// The provider's id of the object or event.
+        about: String,
+    },
     /// A chat event could not be published; receivers catch up by pulling.
     PublishFailed {
         /// The event, without its contents in any log.

@@ -37,6 +37,8 @@ pub const VERIFICATION_LETTERS: Limit =
 
 /// Other letters to one address.
 pub const LETTERS: Limit = Limit { route: "auth.letter", max: 5, window: Duration::from_secs(600) };
+/// Checkout sessions and portal visits: 10 calls per 60 s and user (contract `billing-stripe.md` §6.3).
+pub const STRIPE_CHECKOUT: Limit = Limit { route: "stripe.checkout", max: 10, window: Duration::from_secs(60) };
 
 /// What the counter said about one call. The call has been counted, whatever the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

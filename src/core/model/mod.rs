@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod admin;
 pub mod audit;
 pub mod batch;
+pub mod billing;
 pub mod characters;
 pub mod chats;
 pub mod config;

@@ -104,6 +104,15 @@ impl LockedBalance {
         })
     }
 
+    /// Takes back flux of a payment that was returned: what of `due` is available; answers the balance before and what
+    /// was taken, or `None` when that is nothing. `clock` was read under the lock.
+    pub fn take_back(&mut self, due: Flux, clock: DateTime<Utc>) -> Option<(Flux, Flux)> {
+        let drained = drain(self.available(), due)?;
+        // Not what remains of the available, which may be less than the balance.
+        let left = self.flux.saturating_sub(drained.charged);
+        Some((self.advance(left, clock), drained.charged))
+    }
+
     /// Moves the row on by one entry and answers what it held before. A clock that stands still or runs back still
     /// gives every entry its own, later microsecond.
     fn advance(&mut self, flux: Flux, clock: DateTime<Utc>) -> Flux {
