@@ -31,7 +31,7 @@ use crate::core::model::secret::Secret;
 use crate::ports::accounts::{AccountRepo, SessionRepo};
 use crate::ports::audit::AuditLog;
 use crate::ports::characters::CharacterRepo;
-use crate::ports::chats::Broadcaster;
+use crate::ports::chats::{Broadcaster, ChatRepo};
 use crate::ports::config::ConfigStore;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo, UsageMeter};
@@ -91,6 +91,7 @@ struct Storage {
     audit: Arc<dyn AuditLog>,
     characters: Arc<dyn CharacterRepo>,
     providers: Arc<dyn ProviderRepo>,
+    chats: Arc<dyn ChatRepo>,
     probe: Arc<dyn Probe>,
     insert_rows: InsertRows,
     close_database: Close,
@@ -151,6 +152,7 @@ impl World {
             balances: coordination.balances,
             meter: storage.meter,
             config: Arc::new(CachedConfig::start(store, clock.clone(), journal.clone())),
+            chats: storage.chats,
             broadcaster: coordination.broadcaster,
             limits: coordination.limits,
             slots: coordination.slots,

@@ -12,6 +12,7 @@ use crate::adapters::memory::slots::MemorySlots;
 use crate::adapters::sqlite::accounts::SqliteAccounts;
 use crate::adapters::sqlite::audit::SqliteAuditLog;
 use crate::adapters::sqlite::characters::SqliteCharacters;
+use crate::adapters::sqlite::chats::SqliteChats;
 use crate::adapters::sqlite::config::SqliteConfig;
 use crate::adapters::sqlite::ledger::SqliteLedger;
 use crate::adapters::sqlite::meter::SqliteMeter;
@@ -50,6 +51,7 @@ pub(super) fn of(db: Sqlite) -> Storage {
         audit: Arc::new(SqliteAuditLog { db: db.clone() }),
         characters: Arc::new(SqliteCharacters { db: db.clone() }),
         providers: Arc::new(SqliteProviders { db: db.clone() }),
+        chats: Arc::new(SqliteChats { db: db.clone() }),
         probe: Arc::new(SqliteProbe { db: db.clone() }),
         insert_rows: Box::new(move |rows| {
             let log = log.clone();

@@ -9,6 +9,7 @@ use crate::adapters::memory::limits::MemoryLimits;
 use crate::adapters::postgres::accounts::PgAccounts;
 use crate::adapters::postgres::audit::PgAuditLog;
 use crate::adapters::postgres::characters::PgCharacters;
+use crate::adapters::postgres::chats::PgChats;
 use crate::adapters::postgres::config::PgConfig;
 use crate::adapters::postgres::ledger::PgLedger;
 use crate::adapters::postgres::meter::PgMeter;
@@ -45,6 +46,7 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
         audit: Arc::new(PgAuditLog { pool: pool.clone() }),
         characters: Arc::new(PgCharacters { pool: pool.clone() }),
         providers: Arc::new(PgProviders { pool: pool.clone() }),
+        chats: Arc::new(PgChats { pool: pool.clone() }),
         probe: Arc::new(PgProbe { pool: pool.clone() }),
         insert_rows: Box::new(move |rows| {
             let log = log.clone();

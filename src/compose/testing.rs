@@ -32,7 +32,7 @@ pub const START: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
 /// A complete world on an in-memory database: `Ports { ledger: my_double, ..ports().await? }`.
 pub async fn ports() -> Result<Ports, Fault> {
-    let Storage { accounts, sessions, ledger, meter, config, audit, characters, providers, probe, .. } =
+    let Storage { accounts, sessions, ledger, meter, config, audit, characters, chats, providers, probe, .. } =
         embedded::of(sqlite::in_memory().await?);
     let clock: Arc<dyn Clock> = Arc::new(FrozenClock::at(START));
     let coordination = embedded::coordination(&clock);
@@ -51,6 +51,7 @@ pub async fn ports() -> Result<Ports, Fault> {
         balances: coordination.balances,
         meter,
         config,
+        chats,
         broadcaster: coordination.broadcaster,
         limits: coordination.limits,
         slots: coordination.slots,

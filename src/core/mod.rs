@@ -1,11 +1,12 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · accounts · health · ledger · limits · llm · tts · sealing · characters · providers · admin.
+//! config · accounts · health · ledger · limits · llm · tts · chats · sealing · characters · providers · admin.
 
 pub mod accounts;
 pub mod admin;
 pub mod characters;
+pub mod chats;
 pub mod config;
 pub mod error;
 pub mod health;
@@ -41,6 +42,8 @@ pub struct App {
     pub characters: Arc<characters::Characters>,
     /// Provider configurations.
     pub providers: Arc<providers::Providers>,
+    /// Conversations.
+    pub chats: Arc<chats::Chats>,
     /// What operators may do.
     pub admin: Arc<admin::Admin>,
     /// Readiness.
@@ -128,7 +131,7 @@ impl App {
             settle: tts::Settle {
                 ledger: ledger.clone(),
                 meter: ports.meter,
-                tasks,
+                tasks: tasks.clone(),
                 journal: journal.clone(),
                 clock: clock.clone(),
                 ids: ids.clone(),
@@ -152,6 +155,13 @@ impl App {
             clock: clock.clone(),
             ids: ids.clone(),
         });
+        let chats = Arc::new(chats::Chats {
+            repo: ports.chats,
+            teller: chats::Teller::new(ports.broadcaster, journal.clone()),
+            tasks,
+            ids: ids.clone(),
+            clock: clock.clone(),
+        });
         let admin = Arc::new(admin::Admin {
             store: ports.config,
             vault,
@@ -170,6 +180,7 @@ impl App {
             limits,
             completions,
             speech,
+            chats,
             characters,
             providers,
             admin,

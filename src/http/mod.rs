@@ -11,6 +11,7 @@ pub mod auth;
 mod character_documents;
 mod character_sheet;
 mod characters;
+mod chats;
 mod docs;
 pub mod error;
 mod health;
@@ -41,6 +42,7 @@ use middleware::guard::{AllowedMethods, answer, limit_head, secure};
 use middleware::limit_body::{BodyLimits, limit_body};
 use middleware::trace::{Tracer, trace};
 use ws::speech::speech_socket;
+use ws::{ChatSockets, Sockets, chat_socket};
 
 pub use serve::{serve, serve_metrics};
 pub use spec::spec_json;
@@ -63,6 +65,8 @@ pub struct HttpSettings {
     pub body_limit_bytes: usize,
     /// Longest request body of chat completions, bytes.
     pub chat_body_limit_bytes: usize,
+    /// Longest frame of a socket, bytes.
+    pub ws_frame_limit_bytes: usize,
     /// Reverse proxies in front of us whose headers are believed; 0 believes nobody.
     pub trusted_proxy_hops: u8,
     /// How long running requests may go on after the signal to stop, ms.
@@ -79,6 +83,7 @@ impl Default for HttpSettings {
             admin_emails: String::new(),
             body_limit_bytes: 1024 * 1024,
             chat_body_limit_bytes: 10 * 1024 * 1024,
+            ws_frame_limit_bytes: 16 * 1024 * 1024,
             trusted_proxy_hops: 0,
             shutdown_grace_ms: 25_000,
         }
@@ -87,6 +92,16 @@ impl Default for HttpSettings {
 
 /// Every door of the server, ready to be called. Readiness ends when `leaving` is cancelled.
 pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken) -> BoxEndpoint<'static, Response> {
+    let sockets = Sockets::new(leaving.clone());
+    routes_with(app, settings, leaving, sockets)
+}
+
+fn routes_with(
+    app: Arc<App>,
+    settings: &HttpSettings,
+    leaving: CancellationToken,
+    sockets: Sockets,
+) -> BoxEndpoint<'static, Response> {
     let doorkeeper = Doorkeeper {
         accounts: app.accounts.clone(),
         administrators: Arc::new(Administrators::parse(&settings.admin_emails)),
@@ -99,7 +114,13 @@ pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken
     let limits = BodyLimits { usual: settings.body_limit_bytes, chat: settings.chat_body_limit_bytes };
     let https = settings.api_server_url.starts_with("https://");
 
-    docs::mount(Route::new().nest("/", spec::service()))
+    let sockets = ChatSockets::new(app.clone(), doorkeeper.clone(), sockets, settings.ws_frame_limit_bytes);
+    let socket = poem::endpoint::make(move |req| {
+        let sockets = sockets.clone();
+        async move { chat_socket(&req, sockets).await }
+    });
+
+    docs::mount(Route::new().at("/ws/chat", socket).nest("/", spec::service()))
         .around(guard)
         .data(doorkeeper)
         .data(readiness)

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::admin::AdminApi;
 use super::characters::CharacterApi;
+use super::chats::ChatsApi;
 use super::health::HealthApi;
 use super::ledger::LedgerApi;
 use super::llm::LlmApi;
@@ -28,6 +29,8 @@ pub(super) enum Tag {
     Characters,
     /// What a user has configured for the providers the client knows. Values are sealed when stored.
     Providers,
+    /// Conversations and who is in them. Messages travel by the socket `GET /ws/chat?token=TOKEN`.
+    Chats,
     /// Operations for administrators: a session whose verified address is on the list the server was started with.
     Admin,
 }
@@ -40,7 +43,7 @@ const DESCRIPTION: &str = "Identity, a prepaid credit ledger and an OpenAI-compa
 /// Every operation there is. Adding a door means adding it here.
 pub(super) fn service() -> OpenApiService<impl OpenApi + 'static, ()> {
     OpenApiService::new(
-        (HealthApi, LedgerApi, LlmApi, AudioApi, CharacterApi, ProviderApi, AdminApi),
+        (HealthApi, LedgerApi, LlmApi, AudioApi, ChatsApi, CharacterApi, ProviderApi, AdminApi),
         "airi-server",
         env!("CARGO_PKG_VERSION"),
     )

@@ -49,6 +49,8 @@ pub struct Ports {
     pub meter: Arc<dyn ledger::UsageMeter>,
     /// Configuration entries.
     pub config: Arc<dyn config::ConfigStore>,
+    /// Conversations.
+    pub chats: Arc<dyn chats::ChatRepo>,
     /// Chat events between processes.
     pub broadcaster: Arc<dyn chats::Broadcaster>,
     /// How often something may be done.
@@ -89,7 +91,7 @@ pub mod mocks {
     pub use super::accounts::{MockAccountRepo, MockSessionRepo};
     pub use super::audit::MockAuditLog;
     pub use super::characters::MockCharacterRepo;
-    pub use super::chats::MockBroadcaster;
+    pub use super::chats::{MockBroadcaster, MockChatRepo};
     pub use super::config::MockConfigStore;
     pub use super::journal::MockJournal;
     pub use super::ledger::{MockBalanceCache, MockLedgerRepo, MockUsageMeter};

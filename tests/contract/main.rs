@@ -10,6 +10,7 @@ mod balance_cache;
 mod books;
 mod broadcaster;
 mod characters;
+mod chats;
 mod config;
 mod config_cache;
 mod holds;

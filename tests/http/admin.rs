@@ -45,6 +45,7 @@ fn client(seen: &Seen) -> Client {
         speech: base.speech.clone(),
         characters: base.characters.clone(),
         providers: base.providers.clone(),
+        chats: base.chats.clone(),
         admin,
         health: base.health.clone(),
         journal: base.journal.clone(),

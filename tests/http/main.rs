@@ -6,6 +6,7 @@ mod bodies;
 mod cases;
 mod characters;
 mod chat;
+mod chats;
 mod cors;
 mod doors;
 mod flux;

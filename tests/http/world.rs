@@ -9,6 +9,7 @@ use airi_server::core::App;
 use airi_server::core::accounts::Accounts;
 use airi_server::core::admin::{Admin, Policy, Trail};
 use airi_server::core::characters::Characters;
+use airi_server::core::chats::{Chats, Teller};
 use airi_server::core::config::Config;
 use airi_server::core::health::{Health, LastAnswer, Liveness};
 use airi_server::core::ledger::Ledger;
@@ -34,7 +35,7 @@ use airi_server::ports::ledger::UsageMeter;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
-    MockAccountRepo, MockAuditLog, MockBalanceCache, MockCharacterRepo, MockConfigStore, MockLedgerRepo,
+    MockAccountRepo, MockAuditLog, MockBalanceCache, MockBroadcaster, MockChatRepo, MockCharacterRepo, MockConfigStore, MockLedgerRepo,
     MockPasswordHasher, MockProbe, MockProviderRepo, MockSessionRepo, MockSlots, MockStreamingSpeech, MockTtsEngine,
     MockUsageMeter, MockVault,
 };
@@ -286,6 +287,7 @@ impl World {
                 clock: clock.clone(),
                 ids: ids.clone(),
             }),
+            chats: Arc::new(chats(&journal, &clock, &ids)),
             admin: Arc::new(admin),
             health: Arc::new(Health { probes: self.probes }),
             journal,
@@ -466,6 +468,16 @@ fn open_vault() -> MockVault {
     let mut vault = MockVault::new();
     vault.expect_open().returning(|_, _, _| Ok(Opened { plaintext: Secret::new("k3y"), with: MasterKey::Current }));
     vault
+}
+
+fn chats(journal: &Arc<dyn Journal>, clock: &Arc<dyn Clock>, ids: &Arc<dyn IdSource>) -> Chats {
+    Chats {
+        repo: Arc::new(MockChatRepo::new()),
+        teller: Teller::new(Arc::new(MockBroadcaster::new()), journal.clone()),
+        tasks: Arc::new(AtOnce),
+        ids: ids.clone(),
+        clock: clock.clone(),
+    }
 }
 
 fn patient_log() -> MockAuditLog {

@@ -68,6 +68,7 @@ mod live {
             include_str!("../../migrations/postgres/0005_indexes.sql"),
             include_str!("../../migrations/postgres/0020_holds.sql"),
             include_str!("../../migrations/postgres/0042_one_cover.sql"),
+            include_str!("../../migrations/postgres/0070_chat_identity.sql"),
         ];
         let sum = hex::encode(Sha256::digest(texts.concat().as_bytes()));
         let template = format!("airi_template_{}", &sum[..16]);

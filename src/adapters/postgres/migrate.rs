@@ -67,6 +67,12 @@ const OURS: &[Step] = &[
         sql: include_str!("../../../migrations/postgres/0042_one_cover.sql"),
         how: How::OneIndexAtATime,
     },
+    Step {
+        version: 70,
+        name: "chat_identity",
+        sql: include_str!("../../../migrations/postgres/0070_chat_identity.sql"),
+        how: How::OneIndexAtATime,
+    },
 ];
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS airi_migration (

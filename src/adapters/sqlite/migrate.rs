@@ -17,6 +17,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (5, "indexes", include_str!("../../../migrations/sqlite/0005_indexes.sql")),
     (20, "holds", include_str!("../../../migrations/sqlite/0020_holds.sql")),
     (42, "one_cover", include_str!("../../../migrations/sqlite/0042_one_cover.sql")),
+    (70, "chat_identity", include_str!("../../../migrations/sqlite/0070_chat_identity.sql")),
 ];
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS airi_migration (

@@ -7,6 +7,8 @@ pub mod accounts;
 pub mod audit;
 mod character_rows;
 pub mod characters;
+mod chat_rows;
+pub mod chats;
 pub mod config;
 pub mod fault;
 pub mod ledger;

@@ -270,6 +270,20 @@ pub enum Fact {
         /// From the request head to the end, ms; the fraction counts, most requests take less than one.
         duration_ms: f64,
     },
+    /// Messages were pushed into a chat.
+    ChatPushed {
+        /// How many the caller sent.
+        messages: usize,
+    },
+    /// Messages were told to the devices of a chat's members, once however many these are.
+    ChatTold {
+        /// How many.
+        messages: usize,
+    },
+    /// A chat socket was opened by somebody known.
+    SocketOpened,
+    /// A chat socket that was opened ended.
+    SocketClosed,
     /// A chat event could not be published; receivers catch up by pulling.
     PublishFailed {
         /// The event, without its contents in any log.
