@@ -2,167 +2,27 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use poem::web::Data;
 use poem_openapi::param::{Path, Query};
 use poem_openapi::payload::Json;
-use poem_openapi::types::Example;
-use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
+use poem_openapi::{ApiResponse, OpenApi};
 
 use super::auth::SignedIn;
+use super::chat_documents::{
+    ChatChange, ChatDraft, ChatList, ChatView, ChatWithMembers, MemberDraft, MemberView, NewChatView,
+};
 use super::error::ApiError;
-use super::payload::{Raw, iso_millis};
+use super::payload::Raw;
 use super::spec::Tag;
 use crate::core::App;
 use crate::core::chats::{AddMember, CreateChat, UpdateChat};
 use crate::core::error::{Code, Error};
-use crate::core::model::chats::{Chat, ChatKind, ListAnchor, Member, MemberKind};
+use crate::core::model::chats::{Chat, ListAnchor};
 use crate::core::model::ids::{ChatId, MemberId};
 
 /// Operations on the caller's chats.
 pub(super) struct ChatsApi;
-
-/// What a chat is.
-#[derive(Enum, Clone, Copy)]
-#[oai(rename_all = "lowercase")]
-enum ChatType {
-    /// Two people.
-    Private,
-    /// A person and a character.
-    Bot,
-    /// Several people.
-    Group,
-    /// One speaks, many read.
-    Channel,
-}
-
-/// What a member is.
-#[derive(Enum, Clone, Copy)]
-#[oai(rename_all = "lowercase")]
-enum MemberType {
-    /// A person, who may read and write.
-    User,
-    /// A label.
-    Character,
-    /// A label.
-    Bot,
-}
-
-/// A chat to be made.
-#[derive(Object)]
-#[oai(rename_all = "camelCase", example)]
-struct ChatDraft {
-    /// Chosen by the client, or made by the server.
-    #[oai(validator(min_length = 1, max_length = 30))]
-    id: Option<String>,
-    /// A group when absent.
-    r#type: Option<ChatType>,
-    /// What it is called.
-    title: Option<String>,
-    /// Who is in it besides the caller.
-    members: Option<Vec<MemberDraft>>,
-}
-
-/// Somebody to be added.
-#[derive(Object)]
-#[oai(rename_all = "camelCase", example)]
-struct MemberDraft {
-    /// Who it is.
-    r#type: MemberType,
-    /// The person, needed for `user`.
-    user_id: Option<String>,
-    /// The label, needed for `character` and `bot`.
-    character_id: Option<String>,
-}
-
-/// What can be changed of a chat.
-#[derive(Object)]
-#[oai(example)]
-struct ChatChange {
-    /// The new title.
-    title: Option<String>,
-}
-
-/// A chat that was just made.
-#[derive(Object)]
-#[oai(rename_all = "camelCase")]
-struct NewChatView {
-    /// Its id.
-    id: String,
-    /// What it is.
-    r#type: ChatType,
-    /// What it is called.
-    #[oai(nullable)]
-    title: Option<String>,
-    /// When it was made.
-    #[oai(serialize_with = "iso_millis")]
-    created_at: DateTime<Utc>,
-    /// The same instant.
-    #[oai(serialize_with = "iso_millis")]
-    updated_at: DateTime<Utc>,
-}
-
-/// A chat.
-#[derive(Object)]
-#[oai(rename_all = "camelCase")]
-struct ChatView {
-    /// Its id.
-    id: String,
-    /// What it is.
-    r#type: ChatType,
-    /// What it is called.
-    #[oai(nullable)]
-    title: Option<String>,
-    /// When it was made.
-    #[oai(serialize_with = "iso_millis")]
-    created_at: DateTime<Utc>,
-    /// When it or its messages last changed.
-    #[oai(serialize_with = "iso_millis")]
-    updated_at: DateTime<Utc>,
-    /// When it was deleted; null while it lives.
-    #[oai(nullable, serialize_with = "iso_millis_if_any")]
-    deleted_at: Option<DateTime<Utc>>,
-}
-
-/// A chat and its members.
-#[derive(Object)]
-#[oai(rename_all = "camelCase")]
-struct ChatWithMembers {
-    /// The chat.
-    #[oai(flatten)]
-    chat: ChatView,
-    /// Who is in it.
-    members: Vec<MemberView>,
-}
-
-/// Somebody in a chat.
-#[derive(Object)]
-#[oai(rename_all = "camelCase")]
-struct MemberView {
-    /// Its row; accepted where a member is removed.
-    id: String,
-    /// Where.
-    chat_id: String,
-    /// Who it is.
-    member_type: MemberType,
-    /// The person.
-    #[oai(nullable)]
-    user_id: Option<String>,
-    /// The label.
-    #[oai(nullable)]
-    character_id: Option<String>,
-}
-
-/// Chats, newest change first.
-#[derive(Object)]
-#[oai(rename_all = "camelCase")]
-struct ChatList {
-    /// The chats.
-    chats: Vec<ChatView>,
-    /// Where the next page begins; absent on the last one and without `limit`.
-    #[oai(skip_serializing_if_is_none)]
-    next_cursor: Option<String>,
-}
 
 #[derive(ApiResponse)]
 enum Created {
@@ -180,13 +40,7 @@ impl ChatsApi {
     async fn create(&self, app: Data<&Arc<App>>, caller: SignedIn, body: Raw<ChatDraft>) -> Result<Created, ApiError> {
         let wish = CreateChat::read(&body.bytes).map_err(Error::from)?;
         let chat = app.chats.create(caller.0.user(), wish).await?;
-        Ok(Created::Created(Json(NewChatView {
-            id: chat.id.to_string(),
-            r#type: chat.kind.into(),
-            title: chat.title,
-            created_at: chat.created_at,
-            updated_at: chat.updated_at,
-        })))
+        Ok(Created::Created(Json(chat.into())))
     }
 
     /// List the caller's chats, newest change first
@@ -300,66 +154,4 @@ fn anchor(text: &str) -> Result<ListAnchor, ApiError> {
     });
     read.filter(|anchor| !anchor.id.as_str().contains('\0'))
         .ok_or_else(|| Error::new(Code::InvalidRequest).saying("parameter cursor is unusable").into())
-}
-
-fn iso_millis_if_any(at: &Option<DateTime<Utc>>) -> Option<serde_json::Value> {
-    Some(at.as_ref().and_then(iso_millis).unwrap_or(serde_json::Value::Null))
-}
-
-impl From<ChatKind> for ChatType {
-    fn from(kind: ChatKind) -> Self {
-        match kind {
-            ChatKind::Private => Self::Private,
-            ChatKind::Bot => Self::Bot,
-            ChatKind::Group => Self::Group,
-            ChatKind::Channel => Self::Channel,
-        }
-    }
-}
-
-impl From<Chat> for ChatView {
-    fn from(chat: Chat) -> Self {
-        Self {
-            id: chat.id.to_string(),
-            r#type: chat.kind.into(),
-            title: chat.title,
-            created_at: chat.created_at,
-            updated_at: chat.updated_at,
-            deleted_at: chat.deleted_at,
-        }
-    }
-}
-
-impl From<Member> for MemberView {
-    fn from(member: Member) -> Self {
-        Self {
-            id: member.id.to_string(),
-            chat_id: member.chat.to_string(),
-            member_type: match member.who.kind() {
-                MemberKind::User => MemberType::User,
-                MemberKind::Character => MemberType::Character,
-                MemberKind::Bot => MemberType::Bot,
-            },
-            user_id: member.who.user().map(ToString::to_string),
-            character_id: member.who.character().map(str::to_owned),
-        }
-    }
-}
-
-impl Example for ChatDraft {
-    fn example() -> Self {
-        Self { id: None, r#type: Some(ChatType::Bot), title: None, members: Some(vec![MemberDraft::example()]) }
-    }
-}
-
-impl Example for MemberDraft {
-    fn example() -> Self {
-        Self { r#type: MemberType::Character, user_id: None, character_id: Some("lain".to_owned()) }
-    }
-}
-
-impl Example for ChatChange {
-    fn example() -> Self {
-        Self { title: Some("Present day".to_owned()) }
-    }
 }

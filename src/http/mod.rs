@@ -11,6 +11,7 @@ pub mod auth;
 mod character_documents;
 mod character_sheet;
 mod characters;
+mod chat_documents;
 mod chats;
 mod docs;
 pub mod error;

@@ -107,8 +107,9 @@ pub trait Broadcaster: Send + Sync {
     /// Tells every subscriber of `event.user_id`, in this process and in others, once each.
     async fn publish(&self, event: &ChatEvent) -> Result<(), Fault>;
 
-    /// What is published for `user` from now on. Dropping the stream ends the subscription. After an outage of
-    /// the transport the stream yields [`Heard::Gap`]. A subscriber that does not read is told of a gap, too,
-    /// instead of growing a queue.
+    /// What is published for `user` from now on, in the order in which each process published it. What another
+    /// process published before may still be under way; then it comes first and at most once, so readers go by the
+    /// number. Dropping the stream ends the subscription. After an outage of the transport the stream yields
+    /// [`Heard::Gap`]. A subscriber that does not read is told of a gap, too, instead of growing a queue.
     async fn subscribe(&self, user: &UserId) -> Result<BoxStream<'static, Heard>, Fault>;
 }

@@ -8,8 +8,7 @@ use crate::support::databases::{PgDatabase, empty_postgres};
 
 const REFERENCE: &str = include_str!("../../migrations/postgres/0001_reference_schema.sql");
 const BOOKKEEPING: &str = include_str!("../../migrations/postgres/reference_bookkeeping.sql");
-const OURS: [&str; 7] =
-    ["ledger", "request_log", "config_and_audit", "indexes", "holds", "one_cover", "chat_identity"];
+const OURS: [&str; 7] = ["ledger", "request_log", "config_and_audit", "indexes", "holds", "one_cover", "chat_identity"];
 
 async fn run(pool: &PgPool, sql: &'static str) {
     sqlx::raw_sql(sql).execute(pool).await.unwrap();

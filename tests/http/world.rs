@@ -35,9 +35,9 @@ use airi_server::ports::ledger::UsageMeter;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
-    MockAccountRepo, MockAuditLog, MockBalanceCache, MockBroadcaster, MockChatRepo, MockCharacterRepo, MockConfigStore, MockLedgerRepo,
-    MockPasswordHasher, MockProbe, MockProviderRepo, MockSessionRepo, MockSlots, MockStreamingSpeech, MockTtsEngine,
-    MockUsageMeter, MockVault,
+    MockAccountRepo, MockAuditLog, MockBalanceCache, MockBroadcaster, MockCharacterRepo, MockChatRepo, MockConfigStore,
+    MockLedgerRepo, MockPasswordHasher, MockProbe, MockProviderRepo, MockSessionRepo, MockSlots, MockStreamingSpeech,
+    MockTtsEngine, MockUsageMeter, MockVault,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};

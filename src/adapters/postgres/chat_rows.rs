@@ -107,7 +107,9 @@ pub(super) async fn insert_members(connection: &mut PgConnection, members: &[Mem
     let column = |of: fn(&Member) -> Option<&str>| members.iter().map(of).collect::<Vec<_>>();
     sqlx::query(
         "insert into chat_members (id, chat_id, member_type, user_id, character_id) \
-         select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) on conflict do nothing",
+         select new.id, new.chat_id, new.member_type, new.user_id, new.character_id \
+         from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) \
+         as new (id, chat_id, member_type, user_id, character_id) on conflict do nothing",
     )
     .bind(column(|member| Some(member.id.as_str())))
     .bind(column(|member| Some(member.chat.as_str())))

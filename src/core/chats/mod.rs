@@ -95,21 +95,25 @@ impl Chats {
 
     /// A chat and its members.
     pub async fn find(&self, caller: &UserId, chat: &ChatId) -> Result<(Chat, Vec<Member>), Error> {
+        storable(chat)?;
         self.repo.find(chat, caller).await?.map_err(barred)
     }
 
     /// Changes what can be changed; moves `updated_at` in any case.
     pub async fn update(&self, caller: &UserId, chat: &ChatId, change: UpdateChat) -> Result<Chat, Error> {
+        storable(chat)?;
         self.repo.rename(chat, caller, change.title.as_deref(), self.clock.now()).await?.map_err(barred)
     }
 
     /// Deletes a chat for everybody in it.
     pub async fn delete(&self, caller: &UserId, chat: &ChatId) -> Result<Chat, Error> {
+        storable(chat)?;
         self.repo.retire(chat, caller, self.clock.now()).await?.map_err(barred)
     }
 
     /// Adds somebody, or answers the member that is there already.
     pub async fn add(&self, caller: &UserId, chat: &ChatId, new: AddMember) -> Result<Member, Error> {
+        storable(chat)?;
         let id = MemberId::new(self.ids.id());
         match self.repo.join(chat, caller, &id, &new.who).await?.map_err(barred)? {
             Join::Joined(member) | Join::Present(member) => Ok(member),
@@ -119,6 +123,10 @@ impl Chats {
 
     /// Removes a member.
     pub async fn remove(&self, caller: &UserId, chat: &ChatId, member: &MemberId) -> Result<Member, Error> {
+        storable(chat)?;
+        if member.as_str().contains('\0') {
+            return Err(Error::new(Code::NotFound).saying("Member not found"));
+        }
         let removed = self.repo.leave(chat, caller, member, self.clock.now()).await?.map_err(barred)?;
         removed.ok_or_else(|| Error::new(Code::NotFound).saying("Member not found"))
     }
@@ -170,6 +178,11 @@ impl Chats {
     pub async fn pull(&self, caller: &UserId, chat: &ChatId, after: i64, limit: u32) -> Result<LogPage, Error> {
         self.repo.pull(chat, caller, after, limit).await?.map_err(barred)
     }
+}
+
+/// No database stores a U+0000: nobody has such a chat.
+fn storable(chat: &ChatId) -> Result<(), Error> {
+    if chat.as_str().contains('\0') { Err(barred(Barred::Missing)) } else { Ok(()) }
 }
 
 fn barred(why: Barred) -> Error {

@@ -1,7 +1,5 @@
 //! Telling the devices of everybody in a chat.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use futures::future::join_all;
@@ -33,10 +31,8 @@ impl Teller {
 
     /// Waits for the chat's turn, which ends when the answer is dropped.
     pub(super) async fn turn(&self, chat: &ChatId) -> Option<OwnedMutexGuard<()>> {
-        let mut hasher = DefaultHasher::new();
-        chat.hash(&mut hasher);
-        let place = usize::try_from(hasher.finish() % TURNS as u64).unwrap_or_default();
-        let turn = self.turns.get(place)?;
+        let place = chat.as_str().bytes().fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        let turn = self.turns.get(place % TURNS)?;
         Some(Arc::clone(turn).lock_owned().await)
     }
 
