@@ -91,7 +91,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Peer {
     async fn next(&mut self) -> Option<Result<Message, Error>> {
-        tokio::time::timeout(PATIENCE, self.0.next()).await.expect("nothing came")
+        tokio::time::timeout(PATIENCE, self.0.next()).await.unwrap()
     }
 
     async fn frame(&mut self) -> Value {

@@ -170,21 +170,21 @@ impl Message {
 
     /// A push was stored.
     pub fn sent(invoke: &Invoke, sent: Sent) -> Self {
-        Self::result(invoke, json!({ "seq": sent.seq }))
+        Self::result(invoke, &json!({ "seq": sent.seq }))
     }
 
     /// A page of a log.
     pub fn page(invoke: &Invoke, page: &LogPage) -> Self {
         let messages: Vec<Value> = page.messages.iter().map(crate::core::model::chats::Message::wire).collect();
-        Self::result(invoke, json!({ "messages": messages, "seq": page.seq, "hasMore": page.has_more }))
+        Self::result(invoke, &json!({ "messages": messages, "seq": page.seq, "hasMore": page.has_more }))
     }
 
     /// The caller is known now.
     pub fn authenticated(invoke: &Invoke, user: &UserId) -> Self {
-        Self::result(invoke, json!({ "userId": user }))
+        Self::result(invoke, &json!({ "userId": user }))
     }
 
-    fn result(invoke: &Invoke, content: Value) -> Self {
+    fn result(invoke: &Invoke, content: &Value) -> Self {
         Self {
             kind: format!("{}-receive-{}", invoke.name, invoke.id),
             invoke_type: Some(RESULT),

@@ -39,8 +39,8 @@ fn stored(seq: i64) -> Stored {
     }
 }
 
-fn page(numbers: std::ops::RangeInclusive<i64>, seq: i64, has_more: bool) -> Result<Answer, Error> {
-    Ok(Answer::Page(LogPage { messages: numbers.map(stored).collect(), seq, has_more }))
+fn page(numbers: impl IntoIterator<Item = i64>, seq: i64, has_more: bool) -> Result<Answer, Error> {
+    Ok(Answer::Page(LogPage { messages: numbers.into_iter().map(stored).collect(), seq, has_more }))
 }
 
 fn event(from: i64, to: i64) -> Input {
@@ -106,7 +106,7 @@ fn at_most_eight_chats_at_once_and_a_full_queue_stops_reading() {
         assert!(session.step(pull("i", &format!("c{n}"))).is_empty());
     }
     assert!(!session.is_hungry());
-    assert_eq!(words(&session.step(Input::Done(1, page(1..=0, 0, false))))[1], "call 9");
+    assert_eq!(words(&session.step(Input::Done(1, page([], 0, false))))[1], "call 9");
     assert!(session.is_hungry());
 }
 
@@ -171,7 +171,7 @@ fn after_a_gap_every_known_chat_is_read_and_a_failed_reading_is_repeated() {
             (Input::Tick(Duration::from_secs(1)), &["repair 2 after 5"]),
             (Input::Heard(Heard::Gap), &[]),
             (Input::Done(2, page(6..=6, 6, false)), &["send chat:new-messages 6-6", "repair 3 after 6"]),
-            (Input::Done(3, page(1..=0, 6, false)), &[]),
+            (Input::Done(3, page([], 6, false)), &[]),
             (Input::Tick(Duration::from_secs(2)), &[]),
         ],
     );
@@ -184,7 +184,7 @@ fn numbers_that_do_not_exist_are_asked_for_once() {
         vec![
             (event(1, 1), &["send chat:new-messages 1-1"]),
             (event(7, 7), &["repair 1 after 1"]),
-            (Input::Done(1, page(1..=0, 1, false)), &[]),
+            (Input::Done(1, page([], 1, false)), &[]),
             (Input::Tick(Duration::from_secs(1)), &[]),
             (event(2, 2), &["send chat:new-messages 2-2"]),
         ],
