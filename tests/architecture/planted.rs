@@ -19,6 +19,13 @@ fn lines(findings: &[String]) -> Vec<usize> {
 }
 
 #[test]
+fn the_reader_does_not_take_a_capture_for_an_import() {
+    let read = Source::read("src/core/a.rs", "fn f() -> impl Send + use<> {\n    std::mem::drop(1)\n}\nuse b::C;\n");
+    let found: Vec<String> = read.names.iter().map(|name| format!("{} {}", name.line, name.text())).collect();
+    assert_eq!(found, ["2 std::mem::drop", "4 b::C"]);
+}
+
+#[test]
 fn the_reader_expands_braces_and_resolves_relative_paths() {
     let read = Source::read(
         "src/core/llm/plan.rs",

@@ -34,17 +34,18 @@ async fn a_write_stores_replaces_and_removes_as_one(store: &dyn ConfigStore) {
 }
 
 async fn a_write_that_expects_another_version_changes_and_tells_nothing(store: &dyn ConfigStore) {
-    store.write(&write(&[("FLUX_PER_REQUEST", Some("5"))])).await.unwrap();
     let mut changes = store.changes();
+    store.write(&write(&[("FLUX_PER_REQUEST", Some("5"))])).await.unwrap();
+    assert_eq!(changes.next().await, Some(ConfigChange::Entry("FLUX_PER_REQUEST".to_owned())));
     for expected in [0, 2] {
         let stale = ConfigWrite { expected_version: Some(expected), ..write(&[("FLUX_PER_REQUEST", Some("6"))]) };
         assert_eq!(store.write(&stale).await.unwrap(), WriteOutcome::Stale(1));
     }
     assert_eq!(stored(store, "FLUX_PER_REQUEST").await.as_deref(), Some("5"));
     assert_eq!(store.version().await.unwrap(), 1);
-    assert_eq!(changes.next().now_or_never(), None);
-    let fresh = ConfigWrite { expected_version: Some(1), ..write(&[("FLUX_PER_REQUEST", Some("6"))]) };
+    let fresh = ConfigWrite { expected_version: Some(1), ..write(&[("INITIAL_USER_FLUX", Some("6"))]) };
     assert_eq!(store.write(&fresh).await.unwrap(), WriteOutcome::Written(2));
+    assert_eq!(changes.next().await, Some(ConfigChange::Entry("INITIAL_USER_FLUX".to_owned())));
 }
 
 async fn of_many_writers_that_saw_one_version_one_succeeds(store: &dyn ConfigStore) {
