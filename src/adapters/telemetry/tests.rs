@@ -13,14 +13,11 @@ use crate::core::model::ledger::{EntryKind, Flux};
 use crate::core::model::request_log::{GenerationKind, LoggedRequest};
 use crate::ports::journal::Journal;
 
-/// Counters of the contract that belong to areas without facts: sign-in methods, characters, sockets, Stripe, mail,
-/// speech meters, analytics and the forged invalidation that cannot be received.
+/// Counters of the contract that belong to areas without facts: sign-in methods, Stripe, mail, analytics and the forged
+/// invalidation that cannot be received.
 const NOT_OURS: &[&str] = &[
     "auth.attempts",
     "auth.failures",
-    "chat.messages",
-    "ws.messages.sent",
-    "ws.messages.received",
     "stripe.checkout.created",
     "stripe.checkout.completed",
     "stripe.payment.failed",
@@ -92,6 +89,10 @@ fn a_tour_of_all_facts_moves_the_series_and_labels_of_the_contract() {
         r#"airi_rate_limit_blocked_total{key_type="user",limit="60",route="openai.completions"} 1"#,
         r#"airi_admin_actions_total{action="flux_grants",outcome="applied"} 1"#,
         r"user_registered_total 1",
+        "chat_messages_total 3",
+        "ws_messages_received_total 3",
+        "ws_messages_sent_total 2",
+        "ws_connections_active 1",
         r#"http_server_active_requests{http_request_method="GET",service_name="server",service_version=""#,
     ] {
         assert!(text.contains(expected), "{expected} in {text}");
@@ -402,5 +403,10 @@ fn tour() -> Vec<Fact> {
         ended("/api/v1/flux"),
         ended("/livez"),
         Fact::PublishFailed { event: Box::new(event) },
+        Fact::SocketOpened,
+        Fact::SocketOpened,
+        Fact::SocketClosed,
+        Fact::ChatPushed { messages: 3 },
+        Fact::ChatTold { messages: 2 },
     ]
 }
