@@ -112,4 +112,8 @@ pub trait Broadcaster: Send + Sync {
     /// number. Dropping the stream ends the subscription. After an outage of the transport the stream yields
     /// [`Heard::Gap`]. A subscriber that does not read is told of a gap, too, instead of growing a queue.
     async fn subscribe(&self, user: &UserId) -> Result<BoxStream<'static, Heard>, Fault>;
+
+    /// Tells every subscriber of `user`, in this process and in others, [`Heard::Closed`]. Those in this process are
+    /// told whatever becomes of the others.
+    async fn close(&self, user: &UserId) -> Result<(), Fault>;
 }

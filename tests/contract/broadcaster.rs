@@ -35,6 +35,7 @@ async fn next(heard: &mut BoxStream<'static, Heard>) -> Option<i64> {
     match soon("something heard", heard.next()).await.unwrap() {
         Heard::Event(event) => Some(event.payload.from_seq),
         Heard::Gap => None,
+        Heard::Closed => panic!("closed"),
     }
 }
 
@@ -109,6 +110,23 @@ async fn within_a_process_nothing_from_before_is_heard(two: Two) {
     assert_eq!(next(&mut back).await, Some(2));
 }
 
+async fn the_end_of_an_account_is_heard_everywhere_by_its_devices_only(two: Two) {
+    let (user, other) = (somebody(), somebody());
+    let mut devices = [two.here.subscribe(&user).await.unwrap(), two.there.subscribe(&user).await.unwrap()];
+    let mut others = [two.here.subscribe(&other).await.unwrap(), two.there.subscribe(&other).await.unwrap()];
+    two.here.publish(&event(&user, 1)).await.unwrap();
+    two.here.close(&user).await.unwrap();
+    two.here.publish(&event(&other, 2)).await.unwrap();
+    for device in &mut devices {
+        // Announcements travel beside the events.
+        let heard = [soon("the event", device.next()).await, soon("the end", device.next()).await];
+        assert!(heard.contains(&Some(Heard::Closed)) && heard.contains(&Some(Heard::Event(event(&user, 1)))));
+    }
+    for device in &mut others {
+        assert_eq!(next(device).await, Some(2));
+    }
+}
+
 async fn a_device_that_does_not_read_hears_of_a_gap_instead_of_everything(two: Two) {
     let user = somebody();
     let mut slow = two.here.subscribe(&user).await.unwrap();
@@ -128,6 +146,7 @@ macro_rules! cases {
             a_device_that_left_does_not_disturb_those_that_stay
             a_device_that_comes_back_hears_everything_from_then_on_and_little_from_before
             within_a_process_nothing_from_before_is_heard
+            the_end_of_an_account_is_heard_everywhere_by_its_devices_only
             a_device_that_does_not_read_hears_of_a_gap_instead_of_everything
         }
     };

@@ -1,154 +1,19 @@
 //! `/api/v1/chats` and `/ws/chat` over a real world in memory, through a real socket (contract `chats.md` §2, §5, §10).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use airi_server::adapters::runtime::{RandomIds, SystemClock, TrackedTasks};
 use airi_server::compose::testing;
-use airi_server::core::App;
-use airi_server::core::accounts::NewUser;
-use airi_server::core::model::accounts::Email;
-use airi_server::http::{HttpSettings, serve};
+use airi_server::core::model::ids::UserId;
 use airi_server::ports::Ports;
 use airi_server::ports::mocks::MockSessionRepo;
-use futures::{SinkExt, StreamExt};
+use futures::SinkExt;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, connect_async_with_config};
-use tokio_util::sync::CancellationToken;
+use tokio_tungstenite::{connect_async, connect_async_with_config};
 
+use crate::house::{House, PATIENCE, Peer};
 use crate::world::unavailable;
-
-struct House {
-    app: Arc<App>,
-    address: SocketAddr,
-    leaving: CancellationToken,
-    served: tokio::task::JoinHandle<std::io::Result<()>>,
-    client: reqwest::Client,
-}
-
-impl House {
-    async fn open() -> Self {
-        Self::of(testing::ports().await.unwrap()).await
-    }
-
-    async fn of(ports: Ports) -> Self {
-        let ports = Ports {
-            clock: Arc::new(SystemClock::start()),
-            ids: Arc::new(RandomIds::new()),
-            tasks: Arc::new(TrackedTasks::default()),
-            ..ports
-        };
-        let app = Arc::new(App::new(ports, testing::policies()));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let leaving = CancellationToken::new();
-        let settings =
-            HttpSettings { ws_frame_limit_bytes: 1024 * 1024, shutdown_grace_ms: 5_000, ..HttpSettings::default() };
-        let (served_app, stop) = (app.clone(), leaving.clone());
-        let served = tokio::task::spawn(async move { serve(served_app, &settings, listener, stop).await });
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { app, address, leaving, served, client }
-    }
-
-    /// A user's id and token.
-    async fn person(&self, name: &str) -> (String, String) {
-        let email = Email::parse(&format!("{name}@example.com")).unwrap();
-        let new = NewUser { email: email.clone(), name: None, password: None, verified: true };
-        let account = self.app.accounts.create(new).await.unwrap();
-        let session = self.app.accounts.open_session(&email).await.unwrap();
-        (account.id.to_string(), session.token.expose().to_owned())
-    }
-
-    async fn ask(&self, token: &str, method: &str, path: &str, body: Option<&str>) -> (u16, Value) {
-        let url = format!("http://{}/api/v1/chats{path}", self.address);
-        let mut request = self.client.request(method.parse().unwrap(), url).bearer_auth(token);
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_owned());
-        }
-        let answer = request.send().await.unwrap();
-        let status = answer.status().as_u16();
-        (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap())
-    }
-
-    async fn socket(&self, token: &str) -> Peer {
-        let mut peer = self.raw(&format!("/ws/chat?token={token}")).await;
-        assert_eq!(peer.frame().await["type"], "eventa:adapters:hono-ws:connected");
-        peer
-    }
-
-    async fn raw(&self, path: &str) -> Peer {
-        Peer(connect_async(format!("ws://{}{path}", self.address)).await.unwrap().0)
-    }
-}
-
-struct Peer(WebSocketStream<MaybeTlsStream<TcpStream>>);
-
-const PATIENCE: Duration = Duration::from_secs(20);
-
-impl Peer {
-    async fn next(&mut self) -> Option<Result<Message, Error>> {
-        tokio::time::timeout(PATIENCE, self.0.next()).await.unwrap()
-    }
-
-    async fn frame(&mut self) -> Value {
-        loop {
-            match self.next().await.unwrap().unwrap() {
-                Message::Text(text) => return serde_json::from_str(&text).unwrap(),
-                Message::Ping(_) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    async fn say(&mut self, text: &str) {
-        self.0.send(Message::text(text)).await.unwrap();
-    }
-
-    async fn start(&mut self, name: &str, id: &str, content: &Value) {
-        let body = json!({ "invokeId": id, "content": content });
-        self.say(&json!({ "type": format!("{name}-send"), "payload": { "body": body } }).to_string()).await;
-    }
-
-    /// Calls and answers the content, or the error.
-    async fn call(&mut self, name: &str, content: Value) -> Result<Value, Value> {
-        self.start(name, "i", &content).await;
-        let frame = self.frame().await;
-        let content = frame["payload"]["body"]["content"].clone();
-        if frame["type"] == format!("{name}-receive-i") { Ok(content) } else { Err(content["error"].clone()) }
-    }
-
-    async fn push(&mut self, chat: &str, ids: impl IntoIterator<Item = String>) -> Result<Value, Value> {
-        let messages: Vec<_> = ids.into_iter().map(|id| json!({ "id": id, "role": "user", "content": "x" })).collect();
-        self.call("chat:send-messages", json!({ "chatId": chat, "messages": messages })).await
-    }
-
-    async fn pull(&mut self, chat: &str, after: i64) -> Result<Value, Value> {
-        self.call("chat:pull-messages", json!({ "chatId": chat, "afterSeq": after })).await
-    }
-
-    async fn told(&mut self) -> (i64, i64, usize) {
-        let frame = self.frame().await;
-        assert_eq!(frame["type"], "chat:new-messages", "{frame}");
-        let body = &frame["payload"]["body"];
-        let count = body["messages"].as_array().unwrap().len();
-        (body["fromSeq"].as_i64().unwrap(), body["toSeq"].as_i64().unwrap(), count)
-    }
-
-    async fn closed(&mut self) -> (u16, String) {
-        loop {
-            match self.next().await {
-                Some(Ok(Message::Close(Some(frame)))) => return (frame.code.into(), frame.reason.to_string()),
-                Some(Ok(Message::Text(text))) => panic!("a frame before the close: {text}"),
-                Some(Ok(_)) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rest_routes_of_a_chat_from_its_making_to_its_end() {
@@ -382,4 +247,17 @@ async fn a_leaving_server_says_goodbye_and_waits_for_its_sockets() {
     house.leaving.cancel();
     assert_eq!(peer.closed().await.0, 1001);
     tokio::time::timeout(PATIENCE, house.served).await.expect("the server did not end").unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_gone_loses_its_sockets_and_others_keep_theirs() {
+    let house = House::open().await;
+    let ((id, alice), (_, bob)) = (house.person("alice").await, house.person("bob").await);
+    let (mut one, mut two, mut other) =
+        (house.socket(&alice).await, house.socket(&alice).await, house.socket(&bob).await);
+    house.app.chats.close_account(&UserId::new(id)).await;
+    for peer in [&mut one, &mut two] {
+        assert_eq!(peer.closed().await, (4001, "unauthorized".to_owned()));
+    }
+    assert_eq!(other.pull("nope", 0).await.unwrap_err()["statusCode"], 404);
 }

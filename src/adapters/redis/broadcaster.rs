@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bb8_redis::redis::cmd;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
 
@@ -26,6 +27,7 @@ pub struct RedisBroadcaster {
     instance: InstanceId,
     local: Arc<dyn Broadcaster>,
     relays: Arc<Mutex<Relays>>,
+    _closings: Subscription,
 }
 
 type Relays = HashMap<UserId, Weak<Relay>>;
@@ -34,7 +36,13 @@ impl RedisBroadcaster {
     /// `instance` must differ between processes, or they silence each other. `local` serves the subscribers of
     /// this process and must answer at once, as the in-process broadcaster does.
     pub fn new(redis: Redis, bus: Bus, instance: InstanceId, local: Arc<dyn Broadcaster>) -> Self {
-        Self { redis, bus, instance, local, relays: Arc::default() }
+        let (ours, heard_by) = (instance.clone(), Arc::clone(&local));
+        let closings = bus.listen(
+            redis.keys().chat_closing_channel(),
+            // A gap needs nothing: sockets ask after their token now and then.
+            Arc::new(move |delivery| close_local(&*heard_by, &ours, delivery)),
+        );
+        Self { redis, bus, instance, local, relays: Arc::default(), _closings: closings }
     }
 
     /// The user's relay, shared by the user's subscribers.
@@ -106,6 +114,24 @@ fn relay(local: &dyn Broadcaster, instance: &InstanceId, delivery: Delivery<'_>)
     }
 }
 
+fn close_local(local: &dyn Broadcaster, instance: &InstanceId, delivery: Delivery<'_>) {
+    let Delivery::Message(text) = delivery else { return };
+    match serde_json::from_slice::<ClosedAccount>(text) {
+        Ok(closed) if closed.origin_instance_id == *instance => {}
+        // Answers at once.
+        Ok(closed) => drop(local.close(&closed.user_id).now_or_never()),
+        Err(_) => tracing::warn!(size_bytes = text.len(), "an announcement of a closed account is unreadable"),
+    }
+}
+
+/// What is announced when an account is gone.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ClosedAccount {
+    user_id: UserId,
+    origin_instance_id: InstanceId,
+}
+
 #[async_trait]
 impl Broadcaster for RedisBroadcaster {
     #[tracing::instrument(name = "redis.broadcaster.publish", skip_all, err(level = "debug"))]
@@ -142,6 +168,17 @@ impl Broadcaster for RedisBroadcaster {
             }
         });
         Ok(stream::select(heard, gaps).boxed())
+    }
+
+    #[tracing::instrument(name = "redis.broadcaster.close", skip_all, err(level = "debug"))]
+    async fn close(&self, user: &UserId) -> Result<(), Fault> {
+        const OPERATION: &str = "redis.broadcaster.close";
+        self.local.close(user).await?;
+        let closed = ClosedAccount { user_id: user.clone(), origin_instance_id: self.instance.clone() };
+        let text = serde_json::to_string(&closed).map_err(|error| Fault::new(FaultKind::Corrupt, OPERATION, error))?;
+        let mut publish = cmd("PUBLISH");
+        publish.arg(self.redis.keys().chat_closing_channel()).arg(text);
+        self.redis.query(OPERATION, &publish).await
     }
 }
 

@@ -61,6 +61,11 @@ impl Keys {
         Ok(self.name(format_args!("user:{}:chat:broadcast", part(user.as_str())?)))
     }
 
+    /// Where the end of accounts is announced, for the sockets of all users.
+    pub(super) fn chat_closing_channel(&self) -> String {
+        self.name(format_args!("chat:closed-accounts"))
+    }
+
     fn name(&self, name: std::fmt::Arguments<'_>) -> String {
         format!("{}{name}", self.namespace)
     }

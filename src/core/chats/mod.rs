@@ -174,6 +174,15 @@ impl Chats {
         }
     }
 
+    /// Closes the sockets of an account that is gone, in every process. Call it when the deletion is stored: what cannot
+    /// be told now is recorded, and those sockets end when their token is next asked after.
+    pub async fn close_account(&self, user: &UserId) {
+        if let Err(fault) = self.teller.broadcaster.close(user).await {
+            let cause = fault.to_string();
+            self.teller.journal.record(Fact::Degraded { operation: "chats.close_account", cause });
+        }
+    }
+
     /// The messages behind `after`.
     pub async fn pull(&self, caller: &UserId, chat: &ChatId, after: i64, limit: u32) -> Result<LogPage, Error> {
         self.repo.pull(chat, caller, after, limit).await?.map_err(barred)

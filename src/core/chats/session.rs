@@ -124,6 +124,7 @@ impl Session {
                 }
                 self.repair_all(&mut outputs);
             }
+            Input::Heard(Heard::Closed) => self.close(Close::Unauthorized, &mut outputs),
             Input::Done(id, result) => self.done(id, result, &mut outputs),
             Input::Tick(now) => self.tick(now, &mut outputs),
         }

@@ -111,6 +111,26 @@ async fn refusals_are_told_in_the_words_of_the_contract() {
 }
 
 #[tokio::test]
+async fn an_account_that_cannot_be_closed_elsewhere_is_recorded() {
+    let mut broadcaster = MockBroadcaster::new();
+    broadcaster.expect_close().times(1).returning(|_| Err(Fault::new(FaultKind::Unavailable, "redis", "gone")));
+    let mut journal = MockJournal::new();
+    journal
+        .expect_record()
+        .withf(|fact| matches!(fact, Fact::Degraded { operation: "chats.close_account", .. }))
+        .times(1)
+        .return_const(());
+    let chats = Chats {
+        repo: Arc::new(MockChatRepo::new()),
+        teller: Teller::new(Arc::new(broadcaster), Arc::new(journal)),
+        tasks: Arc::new(AtOnce),
+        ids: Arc::new(MockIdSource::new()),
+        clock: Arc::new(MockClock::new()),
+    };
+    chats.close_account(&UserId::new("alice")).await;
+}
+
+#[tokio::test]
 async fn the_maker_is_the_first_member_and_named_once() {
     let mut repo = MockChatRepo::new();
     repo.expect_unknown_users().returning(|_| Ok(vec![]));

@@ -256,6 +256,8 @@ pub enum Heard {
     Event(ChatEvent),
     /// Publications may have been missed; pull after the last number seen.
     Gap,
+    /// The account is gone: nothing more will come.
+    Closed,
 }
 
 #[cfg(test)]

@@ -294,6 +294,13 @@ fn every_recorded_frame_of_a_client_is_answered_with_the_recorded_kind() {
     assert!(played > 30 && answered > 15, "{played} {answered}");
 }
 
+#[test]
+fn the_end_of_the_account_is_the_end_of_the_socket() {
+    let mut session = open();
+    assert_eq!(words(&session.step(Input::Heard(Heard::Closed))), ["close 4001"]);
+    assert_eq!(words(&session.step(event(1, 1))), Vec::<String>::new());
+}
+
 /// The shape of every recorded server frame, key by key.
 #[test]
 fn frames_have_the_recorded_keys_in_the_recorded_order() {
