@@ -285,6 +285,9 @@ async fn a_long_log_is_pulled_in_pages_without_a_hole(world: &World) {
     assert_eq!(pull(600).await, LogPage { messages: Vec::new(), seq: 600, has_more: false });
     assert_eq!(pull(i64::MAX).await.seq, 600);
     assert_eq!(pull(-5).await.seq, 100);
+    let long = "é".repeat(LogPage::TEXT_LIMIT / 4);
+    world.push(&chat, "alice", &[("a", &long), ("b", &long), ("c", &long)]).await;
+    assert_eq!((pull(600).await.messages.len(), pull(600).await.seq, pull(602).await.has_more), (2, 602, false));
 }
 
 async fn parallel_pushes_are_numbered_without_gap_or_double(world: &World) {

@@ -239,12 +239,18 @@ impl ChatRepo for SqliteChats {
             Err(barred) => return Ok(Err(barred)),
         };
         let found: Vec<MessageRow> = sqlx::query_as(
-            "select id, chat_id, sender_id, role, content, seq, created_at, updated_at from messages \
-             where chat_id = ?1 and seq > ?2 order by seq limit ?3",
+            // Five hundred long messages would be half a gigabyte: what does not fit into the page is not read.
+            "select id, chat_id, sender_id, role, content, seq, created_at, updated_at from ( \
+             select id, chat_id, sender_id, role, content, seq, created_at, updated_at, \
+             sum(octet_length(content)) over (order by seq) - octet_length(content) as before \
+             from (select id, chat_id, sender_id, role, content, seq, created_at, updated_at from messages \
+             where chat_id = ?1 and seq > ?2 order by seq limit ?3) as wanted) as page \
+             where before <= ?4 order by seq",
         )
         .bind(id.as_str())
         .bind(after.max(0))
         .bind(i64::from(limit) + 1)
+        .bind(i64::try_from(LogPage::TEXT_LIMIT).unwrap_or(i64::MAX))
         .fetch_all(&self.db.readers)
         .await
         .map_err(fault(OPERATION))?;

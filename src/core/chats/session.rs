@@ -234,7 +234,7 @@ impl Session {
             }
             (Some(invoke), Ok(Answer::Page(page))) => {
                 outputs.push(Output::Send(Message::page(&invoke, &page)));
-                line.advance_to(line.cursor.unwrap_or(page.seq).max(page.seq));
+                line.pulled(&page);
             }
             (None, Ok(Answer::Page(page))) => {
                 let after = line.cursor.unwrap_or(0);
@@ -246,6 +246,7 @@ impl Session {
                 let events = NewMessages::of(&chat, &missed);
                 outputs.extend(events.iter().map(|event| Output::Send(Message::new_messages(event))));
                 line.advance_to(page.seq.max(after));
+                line.gap |= page.has_more;
                 // Told numbers that the log does not have must not be asked for again.
                 if !page.has_more && line.target == target {
                     line.target = line.cursor.unwrap_or(0);

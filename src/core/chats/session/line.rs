@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::core::chats::Sent;
+use crate::core::model::chats::LogPage;
 
 /// What this device has of one chat.
 #[derive(Debug, Default)]
@@ -18,6 +19,8 @@ pub(super) struct Line {
     pub(super) gap: bool,
     /// A call on this chat is running.
     pub(super) busy: bool,
+    /// The device has asked for what it missed.
+    caught_up: bool,
 }
 
 impl Line {
@@ -34,6 +37,20 @@ impl Line {
             self.own.insert(from, to);
         }
         self.advance_to(cursor);
+    }
+
+    /// The device got a page it asked for.
+    ///
+    /// A push that overtook the first page of a connection moved the shipped client's cursor, too: it will never ask
+    /// for what lies between. So the line goes back and the rest is read for it.
+    pub(super) fn pulled(&mut self, page: &LogPage) {
+        let cursor = self.cursor.unwrap_or(page.seq);
+        if !std::mem::replace(&mut self.caught_up, true) && page.has_more && page.seq < cursor {
+            self.target = self.target.max(cursor);
+            self.cursor = Some(page.seq);
+            return;
+        }
+        self.advance_to(cursor.max(page.seq));
     }
 
     pub(super) fn is_own(&self, seq: i64) -> bool {

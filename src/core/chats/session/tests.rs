@@ -178,6 +178,36 @@ fn after_a_gap_every_known_chat_is_read_and_a_failed_reading_is_repeated() {
 }
 
 #[test]
+fn a_long_gap_is_read_page_after_page() {
+    play(
+        &mut open(),
+        vec![
+            (event(5, 5), &["send chat:new-messages 5-5"]),
+            (Input::Heard(Heard::Gap), &["repair 1 after 5"]),
+            (Input::Done(1, page(6..=7, 7, true)), &["send chat:new-messages 6-7", "repair 2 after 7"]),
+            (Input::Done(2, page(8..=8, 8, false)), &["send chat:new-messages 8-8"]),
+        ],
+    );
+}
+
+#[test]
+fn a_push_that_overtakes_the_first_page_does_not_hide_what_lies_between() {
+    play(
+        &mut open(),
+        vec![
+            (event(9, 9), &["send chat:new-messages 9-9"]),
+            (pull("1", "c"), &["call 1"]),
+            (Input::Done(1, page(1..=2, 2, true)), &["send chat:pull-messages-receive-1", "repair 2 after 2"]),
+            (Input::Done(2, page(3..=9, 9, false)), &["send chat:new-messages 3-9"]),
+            // Later pages are the client's own affair.
+            (pull("2", "c"), &["call 3"]),
+            (Input::Done(3, page(1..=2, 2, true)), &["send chat:pull-messages-receive-2"]),
+            (event(10, 10), &["send chat:new-messages 10-10"]),
+        ],
+    );
+}
+
+#[test]
 fn numbers_that_do_not_exist_are_asked_for_once() {
     play(
         &mut open(),

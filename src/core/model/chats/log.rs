@@ -169,9 +169,10 @@ pub struct LogPage {
 
 impl LogPage {
     /// Most bytes of text in one page, so that a page of long messages does not fill a socket's buffer.
-    pub(super) const TEXT_LIMIT: usize = 4 * 1024 * 1024;
+    pub const TEXT_LIMIT: usize = 4 * 1024 * 1024;
 
-    /// Cuts rows that were read with one more than `limit`; `max` is the chat's highest number, read before them.
+    /// Cuts rows that were read with one more than `limit`; rows behind the one that breaks
+    /// [`TEXT_LIMIT`](Self::TEXT_LIMIT) need not be read. `max` is the chat's highest number, read before them.
     pub fn cut(mut messages: Vec<Message>, limit: u32, max: i64) -> Self {
         let mut text = 0;
         let fitting = messages.iter().take_while(|message| {
