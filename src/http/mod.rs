@@ -68,6 +68,9 @@ pub struct HttpSettings {
     pub chat_body_limit_bytes: usize,
     /// Longest frame of a socket, bytes.
     pub ws_frame_limit_bytes: usize,
+    /// Whether a fresh chat socket holds what is pushed until the device has pulled, half a second at most. Devices that
+    /// drop while they catch up lose nothing then; devices that never pull wait.
+    pub ws_hold_first_pushes: bool,
     /// Reverse proxies in front of us whose headers are believed; 0 believes nobody.
     pub trusted_proxy_hops: u8,
     /// How long running requests may go on after the signal to stop, ms.
@@ -85,6 +88,7 @@ impl Default for HttpSettings {
             body_limit_bytes: 1024 * 1024,
             chat_body_limit_bytes: 10 * 1024 * 1024,
             ws_frame_limit_bytes: 16 * 1024 * 1024,
+            ws_hold_first_pushes: false,
             trusted_proxy_hops: 0,
             shutdown_grace_ms: 25_000,
         }
@@ -115,7 +119,7 @@ fn routes_with(
     let limits = BodyLimits { usual: settings.body_limit_bytes, chat: settings.chat_body_limit_bytes };
     let https = settings.api_server_url.starts_with("https://");
 
-    let sockets = ChatSockets::new(app.clone(), doorkeeper.clone(), sockets, settings.ws_frame_limit_bytes);
+    let sockets = ChatSockets::new(app.clone(), doorkeeper.clone(), sockets, settings);
     let socket = poem::endpoint::make(move |req| {
         let sockets = sockets.clone();
         async move { chat_socket(&req, sockets).await }

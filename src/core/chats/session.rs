@@ -24,6 +24,8 @@ pub use signals::{Answer, Call, CallId, Close, Input, Output};
 
 /// How long a socket without a token may take to say who it is.
 pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long pushes wait for the first pull of their chat, where they are held.
+pub const HOLD: Duration = Duration::from_millis(500);
 const PING_EVERY: Duration = Duration::from_secs(30);
 const RECHECK_EVERY: Duration = Duration::from_secs(60);
 const MOST_MISSED: u8 = 2;
@@ -43,6 +45,7 @@ pub struct Session {
     pings: u8,
     last_ping: Duration,
     last_check: Duration,
+    holding: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -80,6 +83,13 @@ impl Session {
         (session, vec![Output::Listen(user.clone()), Output::Send(Message::connected())])
     }
 
+    /// Holds the pushes of a chat until its first pull is answered, [`HOLD`] at most: a device that takes the number of
+    /// a push for the end of what it has, and drops before the page it asked for arrives, would lose what lies between.
+    pub fn holding(mut self) -> Self {
+        self.holding = true;
+        self
+    }
+
     /// A socket that came without a token and may still bring one.
     pub fn waiting() -> Self {
         Self {
@@ -92,6 +102,7 @@ impl Session {
             pings: 0,
             last_ping: Duration::ZERO,
             last_check: Duration::ZERO,
+            holding: false,
         }
     }
 
@@ -267,10 +278,8 @@ impl Session {
                 }
             }
         }
-        if let Some(line) = self.lines.get_mut(&chat)
-            && let Some(low) = line.low.take()
-        {
-            line.cursor.get_or_insert(low - 1);
+        if let Some(line) = self.lines.get_mut(&chat) {
+            line.begin();
         }
         self.schedule(outputs);
         // A repair that failed is tried again with the next tick, not in a circle.
@@ -286,7 +295,7 @@ impl Session {
         }
         let line = self.lines.entry(event.chat_id.clone()).or_default();
         line.target = line.target.max(to);
-        if line.busy {
+        if line.busy || self.holding && !line.caught_up {
             line.low = Some(line.low.map_or(from, |low| low.min(from)));
             return;
         }
@@ -312,7 +321,9 @@ impl Session {
     }
 
     fn repair(&mut self, chat: &ChatId, outputs: &mut Vec<Output>) {
-        let Some(line) = self.lines.get_mut(chat).filter(|line| !line.busy && line.is_behind()) else { return };
+        let holding = self.holding;
+        let ready = |line: &&mut Line| !line.busy && line.is_behind() && (line.caught_up || !holding);
+        let Some(line) = self.lines.get_mut(chat).filter(ready) else { return };
         if let Some(after) = line.cursor {
             line.gap = false;
             self.perform(chat.clone(), None, Call::Repair { chat: chat.clone(), after }, outputs);
@@ -336,6 +347,10 @@ impl Session {
         if now >= self.last_check + RECHECK_EVERY {
             self.last_check = now;
             outputs.push(Output::Recheck);
+        }
+        if self.holding && now >= HOLD {
+            self.holding = false;
+            self.lines.values_mut().for_each(Line::begin);
         }
         self.repair_all(outputs);
     }

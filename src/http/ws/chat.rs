@@ -19,11 +19,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use super::outbox::Outbox;
 use super::{Sockets, config};
 use crate::core::App;
-use crate::core::chats::session::{Answer, Call, CallId, Close, Input, Output, Session};
+use crate::core::chats::session::{Answer, Call, CallId, Close, HOLD, Input, Output, Session};
 use crate::core::error::{Code, Error};
 use crate::core::model::chats::Heard;
 use crate::core::model::fact::Fact;
 use crate::core::model::ids::UserId;
+use crate::http::HttpSettings;
 use crate::http::auth::Doorkeeper;
 use crate::http::error::{no_route, refuse};
 
@@ -34,6 +35,7 @@ pub(in crate::http) struct ChatSockets {
     door: Doorkeeper,
     sockets: Sockets,
     largest_frame: usize,
+    holds: bool,
     /// After an outage every socket reads what it missed: a few at a time.
     repairs: Arc<Semaphore>,
 }
@@ -52,8 +54,9 @@ const FAREWELL: Duration = Duration::from_secs(3);
 const LONGEST_TOKEN: usize = 4096;
 
 impl ChatSockets {
-    pub(in crate::http) fn new(app: Arc<App>, door: Doorkeeper, sockets: Sockets, largest_frame: usize) -> Self {
-        Self { app, door, sockets, largest_frame, repairs: Arc::new(Semaphore::new(REPAIRS)) }
+    pub(in crate::http) fn new(app: Arc<App>, door: Doorkeeper, sockets: Sockets, settings: &HttpSettings) -> Self {
+        let (largest_frame, holds) = (settings.ws_frame_limit_bytes, settings.ws_hold_first_pushes);
+        Self { app, door, sockets, largest_frame, holds, repairs: Arc::new(Semaphore::new(REPAIRS)) }
     }
 }
 
@@ -82,6 +85,7 @@ pub(in crate::http) async fn chat_socket(req: &Request, sockets: ChatSockets) ->
         (Some(_), Some(user)) => Session::known(&user),
         (None, _) => (Session::waiting(), Vec::new()),
     };
+    let session = if sockets.holds { session.holding() } else { session };
     let asked = req.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|asked| asked.to_str().ok());
     let asked = asked.and_then(|asked| asked.split(',').next()).map(|first| first.trim().to_owned());
     let limits = config(sockets.largest_frame);
@@ -158,7 +162,7 @@ impl Driver {
     async fn run(mut self, mut stream: WebSocketStream, outputs: Vec<Output>) {
         let begun = Instant::now();
         let tick = if outputs.is_empty() { WAITING_TICK } else { TICK };
-        let mut ticks = interval_at(begun + tick, tick);
+        let mut ticks = interval_at(begun + if self.sockets.holds { HOLD } else { tick }, tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let leaving = self.sockets.sockets.leaving.clone();
         self.perform(outputs).await;

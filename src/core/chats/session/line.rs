@@ -20,7 +20,7 @@ pub(super) struct Line {
     /// A call on this chat is running.
     pub(super) busy: bool,
     /// The device has asked for what it missed.
-    caught_up: bool,
+    pub(super) caught_up: bool,
 }
 
 impl Line {
@@ -37,6 +37,15 @@ impl Line {
             self.own.insert(from, to);
         }
         self.advance_to(cursor);
+    }
+
+    /// Lets the line begin with what was heard first, if nothing else began it.
+    pub(super) fn begin(&mut self) {
+        if !self.busy
+            && let Some(low) = self.low.take()
+        {
+            self.cursor.get_or_insert(low - 1);
+        }
     }
 
     /// The device got a page it asked for.

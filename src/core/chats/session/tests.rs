@@ -208,6 +208,34 @@ fn a_push_that_overtakes_the_first_page_does_not_hide_what_lies_between() {
 }
 
 #[test]
+fn held_pushes_come_behind_the_first_page_or_after_half_a_second() {
+    let mut session = open().holding();
+    play(
+        &mut session,
+        vec![
+            (event(9, 9), &[]),
+            (push("1", "c"), &["call 1"]),
+            (Input::Done(1, own(10, 10)), &["send chat:send-messages-receive-1"]),
+            (pull("2", "c"), &["call 2"]),
+            (Input::Done(2, page(1..=2, 2, true)), &["send chat:pull-messages-receive-2", "repair 3 after 2"]),
+            (Input::Done(3, page(3..=9, 9, false)), &["send chat:new-messages 3-9"]),
+            (event(11, 11), &["send chat:new-messages 11-11"]),
+        ],
+    );
+    let mut session = open().holding();
+    play(
+        &mut session,
+        vec![
+            (event(9, 9), &[]),
+            (event(10, 10), &[]),
+            (Input::Tick(HOLD), &["repair 1 after 8"]),
+            (Input::Done(1, page(9..=10, 10, false)), &["send chat:new-messages 9-10"]),
+            (event(11, 11), &["send chat:new-messages 11-11"]),
+        ],
+    );
+}
+
+#[test]
 fn numbers_that_do_not_exist_are_asked_for_once() {
     play(
         &mut open(),
