@@ -267,6 +267,26 @@ mod redis {
     }
 
     #[tokio::test]
+    async fn what_a_publisher_could_not_say_is_a_gap_for_listeners_whose_connection_held() {
+        let server = PrivateRedis::start();
+        let redis = server.redis();
+        let journal = Arc::new(Notebook::default());
+        let (here, there) = (process(&redis, "here", journal.clone()), process(&redis, "there", journal));
+        let user = somebody();
+        let mut device = there.subscribe(&user).await.unwrap();
+        let may_publish = |rule: &str| {
+            let mut acl = ::redis::cmd("ACL");
+            acl.arg("SETUSER").arg("default").arg(rule).exec(&mut server.raw()).unwrap();
+        };
+        may_publish("-publish");
+        assert!(here.publish(&event(&user, 1)).await.is_err());
+        may_publish("+publish");
+        assert_eq!(next(&mut device).await, None);
+        here.publish(&event(&user, 2)).await.unwrap();
+        assert_eq!(next(&mut device).await, Some(2));
+    }
+
+    #[tokio::test]
     async fn a_restart_of_redis_is_a_gap_and_then_messages_flow_again() {
         let mut server = PrivateRedis::start();
         let redis = server.redis();

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use bb8_redis::redis::cmd;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt, StreamExt};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
 
 use super::Redis;
+use super::broadcaster_control::{self as control, Owed, What};
 use super::bus::{Bus, Delivery, Subscription};
 use crate::core::model::chats::{ChatEvent, Heard, NewMessages};
 use crate::core::model::ids::{ChatId, InstanceId, UserId};
@@ -27,22 +27,20 @@ pub struct RedisBroadcaster {
     instance: InstanceId,
     local: Arc<dyn Broadcaster>,
     relays: Arc<Mutex<Relays>>,
-    _closings: Subscription,
+    owed: Owed,
+    _control: Subscription,
 }
 
-type Relays = HashMap<UserId, Weak<Relay>>;
+pub(super) type Relays = HashMap<UserId, Weak<Relay>>;
 
 impl RedisBroadcaster {
     /// `instance` must differ between processes, or they silence each other. `local` serves the subscribers of
     /// this process and must answer at once, as the in-process broadcaster does.
     pub fn new(redis: Redis, bus: Bus, instance: InstanceId, local: Arc<dyn Broadcaster>) -> Self {
-        let (ours, heard_by) = (instance.clone(), Arc::clone(&local));
-        let closings = bus.listen(
-            redis.keys().chat_closing_channel(),
-            // A gap needs nothing: sockets ask after their token now and then.
-            Arc::new(move |delivery| close_local(&*heard_by, &ours, delivery)),
-        );
-        Self { redis, bus, instance, local, relays: Arc::default(), _closings: closings }
+        let relays: Arc<Mutex<Relays>> = Arc::default();
+        let control = control::listen(&bus, &redis, instance.clone(), Arc::clone(&local), Arc::clone(&relays));
+        let owed = Owed::new(redis.clone(), instance.clone());
+        Self { redis, bus, instance, local, relays, owed, _control: control }
     }
 
     /// The user's relay, shared by the user's subscribers.
@@ -70,11 +68,19 @@ impl RedisBroadcaster {
 }
 
 /// Hands what other processes say to a user on to the subscribers in this one.
-struct Relay {
+pub(super) struct Relay {
     user: UserId,
     subscription: Subscription,
     gaps: broadcast::Sender<()>,
     relays: Arc<Mutex<Relays>>,
+}
+
+impl Relay {
+    /// Tells the user's subscribers in this process that they may have missed something.
+    pub(super) fn tell_of_gap(&self) {
+        // Fails when nobody listens, who then misses nothing.
+        let _ = self.gaps.send(());
+    }
 }
 
 impl Drop for Relay {
@@ -87,7 +93,7 @@ impl Drop for Relay {
     }
 }
 
-fn locked(relays: &Mutex<Relays>) -> MutexGuard<'_, Relays> {
+pub(super) fn locked(relays: &Mutex<Relays>) -> MutexGuard<'_, Relays> {
     relays.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -114,24 +120,6 @@ fn relay(local: &dyn Broadcaster, instance: &InstanceId, delivery: Delivery<'_>)
     }
 }
 
-fn close_local(local: &dyn Broadcaster, instance: &InstanceId, delivery: Delivery<'_>) {
-    let Delivery::Message(text) = delivery else { return };
-    match serde_json::from_slice::<ClosedAccount>(text) {
-        Ok(closed) if closed.origin_instance_id == *instance => {}
-        // Answers at once.
-        Ok(closed) => drop(local.close(&closed.user_id).now_or_never()),
-        Err(_) => tracing::warn!(size_bytes = text.len(), "an announcement of a closed account is unreadable"),
-    }
-}
-
-/// What is announced when an account is gone.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ClosedAccount {
-    user_id: UserId,
-    origin_instance_id: InstanceId,
-}
-
 #[async_trait]
 impl Broadcaster for RedisBroadcaster {
     #[tracing::instrument(name = "redis.broadcaster.publish", skip_all, err(level = "debug"))]
@@ -151,7 +139,11 @@ impl Broadcaster for RedisBroadcaster {
         self.local.publish(&event).await?;
         let mut publish = cmd("PUBLISH");
         publish.arg(self.redis.keys().chat_channel(&event.user_id)?).arg(text);
-        self.redis.query(OPERATION, &publish).await
+        let published = self.redis.query(OPERATION, &publish).await;
+        if published.is_err() {
+            self.owed.to(&event.user_id);
+        }
+        published
     }
 
     #[tracing::instrument(name = "redis.broadcaster.subscribe", skip_all, err(level = "debug"))]
@@ -172,13 +164,8 @@ impl Broadcaster for RedisBroadcaster {
 
     #[tracing::instrument(name = "redis.broadcaster.close", skip_all, err(level = "debug"))]
     async fn close(&self, user: &UserId) -> Result<(), Fault> {
-        const OPERATION: &str = "redis.broadcaster.close";
         self.local.close(user).await?;
-        let closed = ClosedAccount { user_id: user.clone(), origin_instance_id: self.instance.clone() };
-        let text = serde_json::to_string(&closed).map_err(|error| Fault::new(FaultKind::Corrupt, OPERATION, error))?;
-        let mut publish = cmd("PUBLISH");
-        publish.arg(self.redis.keys().chat_closing_channel()).arg(text);
-        self.redis.query(OPERATION, &publish).await
+        control::say(&self.redis, &self.instance, user, What::Closed).await
     }
 }
 

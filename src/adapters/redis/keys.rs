@@ -61,9 +61,9 @@ impl Keys {
         Ok(self.name(format_args!("user:{}:chat:broadcast", part(user.as_str())?)))
     }
 
-    /// Where the end of accounts is announced, for the sockets of all users.
-    pub(super) fn chat_closing_channel(&self) -> String {
-        self.name(format_args!("chat:closed-accounts"))
+    /// Where processes tell one another about users' sockets, apart from chat events.
+    pub(super) fn chat_control_channel(&self) -> String {
+        self.name(format_args!("chat:control"))
     }
 
     fn name(&self, name: std::fmt::Arguments<'_>) -> String {

@@ -23,6 +23,7 @@ pub mod posting;
 pub mod principal;
 pub mod providers;
 pub mod request_log;
+pub mod sealed;
 pub mod secret;
 pub mod tts;
 pub mod validation;
