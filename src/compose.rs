@@ -42,7 +42,7 @@ use crate::ports::accounts::{AccountRepo, SessionRepo};
 use crate::ports::audit::AuditLog;
 use crate::ports::billing::{BillingRepo, PaymentGateway, PaymentSignatures, PriceCache};
 use crate::ports::characters::CharacterRepo;
-use crate::ports::chats::Broadcaster;
+use crate::ports::chats::{Broadcaster, ChatRepo};
 use crate::ports::config::ConfigStore;
 use crate::ports::erasure::ErasureRepo;
 use crate::ports::journal::Journal;
@@ -116,6 +116,7 @@ struct Storage {
     audit: Arc<dyn AuditLog>,
     characters: Arc<dyn CharacterRepo>,
     providers: Arc<dyn ProviderRepo>,
+    chats: Arc<dyn ChatRepo>,
     probe: Arc<dyn Probe>,
     insert_rows: InsertRows,
     close_database: Close,
@@ -199,6 +200,7 @@ impl World {
             billing: storage.billing,
             prices: coordination.prices,
             config: Arc::new(CachedConfig::start(store, clock.clone(), journal.clone())),
+            chats: storage.chats,
             broadcaster: coordination.broadcaster,
             limits: coordination.limits,
             slots: coordination.slots,

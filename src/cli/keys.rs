@@ -11,7 +11,7 @@ use super::{Outcome, output, visit};
 pub(crate) enum Command {
     /// Print a fresh master key: base64 of 32 random bytes.
     GenerateMaster,
-    /// Seal every stored key with the current master key and print what was done. Set the old key as
+    /// Seal every stored key and every secret of users with the current master key and print what was done. Set the old key as
     /// LLM_ROUTER_MASTER_KEY_PREVIOUS first; remove it when nothing is left unreadable.
     RotateMaster {
         /// Only say what would be done.
@@ -43,10 +43,22 @@ pub(crate) async fn run(settings: &Settings, command: Command) -> anyhow::Result
             report.already_current,
             report.unreadable.len(),
         ))?;
-        for slot in &report.unreadable {
+        let users = app.providers.reseal(dry_run).await?.and(app.characters.reseal(dry_run).await?);
+        output::say(&format!(
+            "{} secrets of users: {} sealed anew, {} sealed with the current key before, {} unreadable",
+            users.total,
+            users.anew,
+            users.current,
+            users.unreadable.len(),
+        ))?;
+        for slot in report.unreadable.iter().chain(&users.unreadable) {
             output::complain(&format!("unreadable: {slot}"));
         }
-        Ok(if report.unreadable.is_empty() { Outcome::Done } else { Outcome::Found })
+        for row in &users.changed {
+            output::complain(&format!("changed meanwhile, run this again: {row}"));
+        }
+        let clean = report.unreadable.is_empty() && users.unreadable.is_empty() && users.changed.is_empty();
+        Ok(if clean { Outcome::Done } else { Outcome::Found })
     })
     .await
 }

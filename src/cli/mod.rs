@@ -2,6 +2,7 @@
 
 mod backup;
 mod config;
+mod characters;
 mod doctor;
 mod flux;
 mod holds;
@@ -54,6 +55,9 @@ enum Command {
     /// Check the books.
     #[command(subcommand)]
     Ledger(ledger::Command),
+    /// Mend counters of characters.
+    #[command(subcommand)]
+    Characters(characters::Command),
     /// Void what dead processes left set aside.
     #[command(subcommand)]
     Holds(holds::Command),
@@ -122,6 +126,7 @@ async fn dispatch(command: Command, settings: Settings) -> anyhow::Result<Outcom
         Command::User(command) => user::run(&settings, command).await,
         Command::Flux(command) => flux::run(&settings, command).await,
         Command::Ledger(command) => ledger::run(&settings, command).await,
+        Command::Characters(command) => characters::run(&settings, command).await,
         Command::Holds(command) => holds::run(&settings, command).await,
         Command::Config(command) => config::run(&settings, command).await,
         Command::Router(command) => router::run(&settings, command).await,

@@ -16,6 +16,7 @@ use crate::adapters::sqlite::audit::SqliteAuditLog;
 use crate::adapters::sqlite::billing::SqliteBilling;
 use crate::adapters::sqlite::characters::SqliteCharacters;
 use crate::adapters::sqlite::clients::SqliteClients;
+use crate::adapters::sqlite::chats::SqliteChats;
 use crate::adapters::sqlite::config::SqliteConfig;
 use crate::adapters::sqlite::erasure::SqliteErasures;
 use crate::adapters::sqlite::grants::SqliteGrants;
@@ -66,6 +67,7 @@ pub(super) fn of(db: Sqlite) -> Storage {
         audit: Arc::new(SqliteAuditLog { db: db.clone() }),
         characters: Arc::new(SqliteCharacters { db: db.clone() }),
         providers: Arc::new(SqliteProviders { db: db.clone() }),
+        chats: Arc::new(SqliteChats { db: db.clone() }),
         probe: Arc::new(SqliteProbe { db: db.clone() }),
         insert_rows: Box::new(move |rows| {
             let log = log.clone();

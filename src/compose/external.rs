@@ -12,6 +12,7 @@ use crate::adapters::postgres::audit::PgAuditLog;
 use crate::adapters::postgres::billing::PgBilling;
 use crate::adapters::postgres::characters::PgCharacters;
 use crate::adapters::postgres::clients::PgClients;
+use crate::adapters::postgres::chats::PgChats;
 use crate::adapters::postgres::config::PgConfig;
 use crate::adapters::postgres::erasure::PgErasures;
 use crate::adapters::postgres::grants::PgGrants;
@@ -62,6 +63,7 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
         audit: Arc::new(PgAuditLog { pool: pool.clone() }),
         characters: Arc::new(PgCharacters { pool: pool.clone() }),
         providers: Arc::new(PgProviders { pool: pool.clone() }),
+        chats: Arc::new(PgChats { pool: pool.clone() }),
         probe: Arc::new(PgProbe { pool: pool.clone() }),
         insert_rows: Box::new(move |rows| {
             let log = log.clone();

@@ -54,6 +54,7 @@ pub async fn ports() -> Result<Ports, Fault> {
         config,
         audit,
         characters,
+        chats,
         providers,
         probe,
         ..
@@ -94,6 +95,7 @@ pub async fn ports() -> Result<Ports, Fault> {
         billing,
         prices: coordination.prices,
         config,
+        chats,
         broadcaster: coordination.broadcaster,
         limits: coordination.limits,
         slots: coordination.slots,

@@ -9,7 +9,8 @@ use super::model::characters::draft::{self, NewCharacter};
 use super::model::characters::{API_KEY, Mark, Selection, Sheet, Stored};
 use super::model::fact::Fact;
 use super::model::ids::{CharacterId, UserId};
-use super::sealing::{Place, Sealing};
+use super::model::sealed::Resealed;
+use super::sealing::{PAGE, Place, Seal, Sealing};
 use crate::ports::characters::CharacterRepo;
 use crate::ports::journal::Journal;
 use crate::ports::runtime::{Clock, IdSource};
@@ -100,6 +101,30 @@ impl Characters {
     /// What account deletion does to characters and marks. Safe to repeat.
     pub async fn close_account(&self, user: &UserId) -> Result<(), Error> {
         Ok(self.repo.close_account(user, self.clock.now()).await?)
+    }
+
+    /// Seals with the current master key what the previous one sealed; `rehearse` only counts. Safe to repeat.
+    pub async fn reseal(&self, rehearse: bool) -> Result<Resealed, Error> {
+        let (mut report, mut after) = (Resealed::default(), None);
+        loop {
+            let rows = self.repo.list_sealed(after.as_deref(), PAGE).await?;
+            for row in &rows {
+                let judge = |member: &str, value: &Value| {
+                    if member != API_KEY {
+                        return Ok(Seal::Clear);
+                    }
+                    self.sealing.reseal(value, Place { column: CONFIG, keys: &[&row.within, &row.id, API_KEY] })
+                };
+                let config = Sealing::reseal_row(row, &mut report, judge)?;
+                if let Some(config) = config.filter(|_| !rehearse)
+                    && !self.repo.reseal(row, &config).await?
+                {
+                    report.changed.push(row.id.clone());
+                }
+            }
+            let Some(last) = rows.last() else { return Ok(report) };
+            after = Some(last.id.clone());
+        }
     }
 
     /// Keys in the clear for the owner, and empty for everybody else.

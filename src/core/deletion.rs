@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::accounts::{Denied, Errand, Refusal, SignIn, address_mark};
 use super::billing::Billing;
 use super::characters::Characters;
+use super::chats::Chats;
 use super::error::Error;
 use super::model::accounts::Account;
 use super::model::erasure::Erasure;
@@ -43,6 +44,8 @@ pub struct Deletion {
     pub balances: Arc<dyn BalanceCache>,
     /// Copies of people: access tokens stop working with them.
     pub people: Arc<dyn AccountSnapshots>,
+    /// Sockets of people who are gone are closed, in every process.
+    pub chats: Arc<Chats>,
     /// Steps elsewhere, in order.
     pub before: Vec<Arc<dyn BeforeErasure>>,
 }
@@ -138,6 +141,7 @@ impl Deletion {
         if let Err(fault) = self.balances.forget(user).await {
             degraded("balance_cache.forget", fault);
         }
+        self.chats.close_account(user).await;
         accounts.journal.record(Fact::AccountErased { user: user.clone(), reason, counts: erased.counts });
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! Use-cases over ports. Pure: no clock, no randomness, no driver, no framework.
 //!
 //! A use-case may hold another that stands earlier in this line, never later:
-//! config · limits · accounts · oidc · health · ledger · llm · billing · tts · sealing · characters · providers · admin ·
-//! deletion.
+//! config · limits · accounts · oidc · health · ledger · llm · billing · tts · chats · sealing · characters · providers ·
+//! admin · deletion.
 
 pub mod accounts;
 pub mod admin;
 pub mod billing;
 pub mod characters;
+pub mod chats;
 pub mod config;
 pub mod deletion;
 pub mod error;
@@ -56,6 +57,8 @@ pub struct App {
     pub providers: Arc<providers::Providers>,
     /// The shop.
     pub billing: Arc<billing::Billing>,
+    /// Conversations.
+    pub chats: Arc<chats::Chats>,
     /// What operators may do.
     pub admin: Arc<admin::Admin>,
     /// Readiness.
@@ -183,7 +186,7 @@ impl App {
             settle: tts::Settle {
                 ledger: ledger.clone(),
                 meter: ports.meter,
-                tasks,
+                tasks: tasks.clone(),
                 journal: journal.clone(),
                 clock: clock.clone(),
                 ids: ids.clone(),
@@ -221,6 +224,13 @@ impl App {
             policy: policies.billing,
             last_good: futures::lock::Mutex::new(None),
         });
+        let chats = Arc::new(chats::Chats {
+            repo: ports.chats,
+            teller: chats::Teller::new(ports.broadcaster, journal.clone()),
+            tasks,
+            ids: ids.clone(),
+            clock: clock.clone(),
+        });
         let admin = Arc::new(admin::Admin {
             store: ports.config,
             vault,
@@ -237,6 +247,7 @@ impl App {
             erasures: ports.erasures,
             balances: balances.clone(),
             people: ports.people,
+            chats: chats.clone(),
             before: vec![billing.clone(), providers.clone(), characters.clone()],
         });
         Self {
@@ -251,6 +262,7 @@ impl App {
             completions,
             billing,
             speech,
+            chats,
             characters,
             providers,
             admin,

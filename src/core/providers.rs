@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::error::{Code, Error};
 use super::model::ids::{ProviderId, UserId};
 use super::model::providers::{self, MOST_ROWS, NewProvider, Provider, ProviderConfig, ProviderStored};
-use super::sealing::{Place, Sealing};
+use super::model::sealed::Resealed;
+use super::sealing::{PAGE, Place, Sealing};
 use crate::ports::providers::ProviderRepo;
 use crate::ports::runtime::{Clock, IdSource};
 
@@ -85,6 +86,26 @@ impl Providers {
         Ok(self.repo.close_account(user, self.clock.now()).await?)
     }
 
+    /// Seals with the current master key what the previous one sealed; `rehearse` only counts. Safe to repeat.
+    pub async fn reseal(&self, rehearse: bool) -> Result<Resealed, Error> {
+        let (mut report, mut after) = (Resealed::default(), None);
+        loop {
+            let rows = self.repo.list_sealed(after.as_deref(), PAGE).await?;
+            for row in &rows {
+                let judge =
+                    |member: &str, value: &Value| self.sealing.reseal(value, place(&[&row.within, &row.id, member]));
+                let config = Sealing::reseal_row(row, &mut report, judge)?;
+                if let Some(config) = config.filter(|_| !rehearse)
+                    && !self.repo.reseal(row, &config).await?
+                {
+                    report.changed.push(row.id.clone());
+                }
+            }
+            let Some(last) = rows.last() else { return Ok(report) };
+            after = Some(last.id.clone());
+        }
+    }
+
     fn sealed(&self, config: ProviderConfig, id: &ProviderId, owner: &UserId) -> Result<ProviderConfig, Error> {
         each(config, |member, value| self.sealing.seal(&value, place(&[owner.as_str(), id.as_str(), member])))
     }
@@ -121,6 +142,7 @@ fn is_storable(id: &ProviderId) -> bool {
 mod tests {
     use super::*;
     use crate::core::model::ownership::OwnerOnly;
+    use crate::core::model::sealed::SealedRow;
     use crate::core::model::secret::Secret;
     use crate::ports::mocks::{MockClock, MockIdSource, MockProviderRepo, MockVault};
     use crate::ports::vault::{MasterKey, Opened, Unreadable};
@@ -210,5 +232,41 @@ mod tests {
         assert_eq!(providers.update(&id, &user, b"5").await.unwrap_err().code, Code::InvalidRequest);
         assert_eq!(providers.delete(&id, &user).await.unwrap_err().code, Code::NotFound);
         assert_eq!(providers.find(&ProviderId::new("\0"), &user).await.unwrap_err().code, Code::NotFound);
+    }
+
+    #[tokio::test]
+    async fn what_the_previous_key_sealed_is_sealed_anew_and_a_rehearsal_only_counts() {
+        for rehearse in [true, false] {
+            let mut repo = MockProviderRepo::new();
+            let config =
+                json!({ "old": "previous|1", "new": "current|2", "lost": "broken|3", "clear": "text", "n": 5 });
+            let config = config.as_object().unwrap().clone();
+            let row = SealedRow { id: "p1".to_owned(), within: "u".to_owned(), config: config.clone() };
+            repo.expect_list_sealed()
+                .returning(move |after, _| Ok(if after.is_none() { vec![row.clone()] } else { vec![] }));
+            repo.expect_reseal().times(usize::from(!rehearse)).returning(move |_, anew| {
+                let mut wanted = config.clone();
+                wanted["old"] = json!("user_provider_configs.config|u/p1/old|1");
+                assert_eq!(*anew, wanted);
+                Ok(false)
+            });
+            let mut providers = providers(repo);
+            let mut vault = MockVault::new();
+            vault.expect_seal().returning(|text, column, key| Ok(format!("{column}|{key}|{}", text.expose())));
+            vault.expect_open().returning(|token, _, _| {
+                let with = match token.split_once('|') {
+                    Some(("previous", _)) => MasterKey::Previous,
+                    Some(("current", _)) => MasterKey::Current,
+                    Some(_) => return Err(Unreadable::Refused),
+                    None => return Err(Unreadable::Malformed),
+                };
+                Ok(Opened { plaintext: Secret::new(token.rsplit('|').next().unwrap()), with })
+            });
+            providers.sealing = Sealing { vault: Arc::new(vault) };
+            let report = providers.reseal(rehearse).await.unwrap();
+            let changed = if rehearse { vec![] } else { vec!["p1".to_owned()] };
+            let unreadable = vec!["p1 lost".to_owned()];
+            assert_eq!(report, Resealed { total: 3, anew: 1, current: 1, unreadable, changed });
+        }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::{Code, Error};
+use super::model::sealed::{Resealed, SealedRow};
 use super::model::secret::Secret;
-use crate::ports::vault::{Unreadable, Vault};
+use crate::ports::vault::{MasterKey, Opened, Unreadable, Vault};
 
 /// Seals single JSON values with the envelope scheme of the router's keys.
 pub struct Sealing {
@@ -43,6 +44,58 @@ impl Sealing {
     }
 }
 
+/// What a stored value is under the master keys of today.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Seal {
+    /// Not sealed.
+    Clear,
+    /// Sealed with the current key.
+    Current,
+    /// The same, sealed with the current key instead of the previous one.
+    Anew(Value),
+    /// Sealed, and no known key opens it here.
+    Unreadable,
+}
+
+/// Rows read at a time.
+pub(super) const PAGE: u32 = 200;
+
+impl Sealing {
+    /// Judges one stored value, and seals it anew when its key is the previous one.
+    pub fn reseal(&self, stored: &Value, place: Place<'_>) -> Result<Seal, Error> {
+        let Value::String(envelope) = stored else { return Ok(Seal::Clear) };
+        match self.vault.open(envelope, place.column, &place.key()) {
+            Ok(Opened { with: MasterKey::Current, .. }) => Ok(Seal::Current),
+            Ok(Opened { plaintext, .. }) => {
+                let sealed = self.vault.seal(&plaintext, place.column, &place.key());
+                sealed.map(|text| Seal::Anew(text.into())).map_err(|why| Error::new(Code::Internal).because(why))
+            }
+            Err(Unreadable::Malformed | Unreadable::Version) => Ok(Seal::Clear),
+            Err(_) => Ok(Seal::Unreadable),
+        }
+    }
+
+    /// Judges the members of a row and answers the row's new configuration when one is needed.
+    pub fn reseal_row(
+        row: &SealedRow,
+        report: &mut Resealed,
+        judge: impl Fn(&str, &Value) -> Result<Seal, Error>,
+    ) -> Result<Option<Map<String, Value>>, Error> {
+        let (mut config, mut anew) = (row.config.clone(), 0);
+        for (member, value) in &mut config {
+            match judge(member, value)? {
+                Seal::Clear => continue,
+                Seal::Current => report.current += 1,
+                Seal::Anew(sealed) => (*value, anew) = (sealed, anew + 1),
+                Seal::Unreadable => report.unreadable.push(format!("{} {member}", row.id)),
+            }
+            report.total += 1;
+        }
+        report.anew += anew;
+        Ok((anew > 0).then_some(config))
+    }
+}
+
 fn unreadable(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(Code::DecryptFailed).saying("Stored credentials are unavailable").because(why)
 }
@@ -59,7 +112,6 @@ impl Place<'_> {
 mod tests {
     use super::*;
     use crate::ports::mocks::MockVault;
-    use crate::ports::vault::{MasterKey, Opened};
     use serde_json::json;
 
     fn place<'a>(keys: &'a [&'a str]) -> Place<'a> {

@@ -15,6 +15,8 @@ mod billing_documents;
 mod character_documents;
 mod character_sheet;
 mod characters;
+mod chat_documents;
+mod chats;
 mod docs;
 pub mod error;
 mod health;
@@ -48,6 +50,7 @@ use middleware::guard::{AllowedMethods, answer, limit_head, secure};
 use middleware::limit_body::{BodyLimits, limit_body};
 use middleware::trace::{Tracer, trace};
 use ws::speech::speech_socket;
+use ws::{ChatSockets, Sockets, chat_socket};
 
 pub use serve::{serve, serve_metrics};
 pub use spec::spec_json;
@@ -70,6 +73,11 @@ pub struct HttpSettings {
     pub body_limit_bytes: usize,
     /// Longest request body of chat completions, bytes.
     pub chat_body_limit_bytes: usize,
+    /// Longest frame of a socket, bytes.
+    pub ws_frame_limit_bytes: usize,
+    /// Whether a fresh chat socket holds what is pushed until the device has pulled, half a second at most. Devices that
+    /// drop while they catch up lose nothing then; devices that never pull wait.
+    pub ws_hold_first_pushes: bool,
     /// Reverse proxies in front of us whose headers are believed; 0 believes nobody.
     pub trusted_proxy_hops: u8,
     /// How long running requests may go on after the signal to stop, ms.
@@ -86,6 +94,8 @@ impl Default for HttpSettings {
             admin_emails: String::new(),
             body_limit_bytes: 1024 * 1024,
             chat_body_limit_bytes: 10 * 1024 * 1024,
+            ws_frame_limit_bytes: 16 * 1024 * 1024,
+            ws_hold_first_pushes: false,
             trusted_proxy_hops: 0,
             shutdown_grace_ms: 25_000,
         }
@@ -94,6 +104,16 @@ impl Default for HttpSettings {
 
 /// Every door of the server, ready to be called. Readiness ends when `leaving` is cancelled.
 pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken) -> BoxEndpoint<'static, Response> {
+    let sockets = Sockets::new(leaving.clone());
+    routes_with(app, settings, leaving, sockets)
+}
+
+fn routes_with(
+    app: Arc<App>,
+    settings: &HttpSettings,
+    leaving: CancellationToken,
+    sockets: Sockets,
+) -> BoxEndpoint<'static, Response> {
     let doorkeeper = Doorkeeper {
         accounts: app.accounts.clone(),
         oidc: app.oidc.clone(),
@@ -109,7 +129,14 @@ pub fn routes(app: Arc<App>, settings: &HttpSettings, leaving: CancellationToken
     let limits = BodyLimits { usual: settings.body_limit_bytes, chat: settings.chat_body_limit_bytes };
     let https = settings.api_server_url.starts_with("https://");
 
-    accounts::mount(oidc::mount(docs::mount(Route::new().nest("/", spec::service()))))
+    let sockets = ChatSockets::new(app.clone(), doorkeeper.clone(), sockets, settings);
+    let socket = poem::endpoint::make(move |req| {
+        let sockets = sockets.clone();
+        async move { chat_socket(&req, sockets).await }
+    });
+
+    let doors = docs::mount(Route::new().at("/ws/chat", socket).nest("/", spec::service()));
+    accounts::mount(oidc::mount(doors))
         .around(guard)
         .data(doorkeeper)
         .data(readiness)

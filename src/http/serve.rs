@@ -23,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::{HttpSettings, routes};
+use super::ws::Sockets;
+use super::{HttpSettings, routes_with};
 use crate::core::App;
 
 /// Pause after a failed accept. Without it, a process out of file descriptors spins.
@@ -45,7 +46,11 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let grace = Duration::from_millis(settings.shutdown_grace_ms);
-    drive(listener, routes(app, settings, shutdown.clone()), shutdown, grace).await
+    let sockets = Sockets::new(shutdown.clone());
+    let endpoint = routes_with(app, settings, shutdown.clone(), sockets.clone());
+    drive(listener, endpoint, shutdown, grace).await?;
+    sockets.closed(grace).await;
+    Ok(())
 }
 
 /// Answers `GET /metrics` with what `render` says, in the Prometheus text format, until `shutdown` is cancelled. Meant

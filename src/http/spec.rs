@@ -7,6 +7,7 @@ use super::admin::AdminApi;
 use super::billing::BillingApi;
 use super::billing_admin::BillingAdminApi;
 use super::characters::CharacterApi;
+use super::chats::ChatsApi;
 use super::health::HealthApi;
 use super::ledger::LedgerApi;
 use super::llm::LlmApi;
@@ -32,6 +33,8 @@ pub(super) enum Tag {
     Providers,
     /// Buying flux. Money is taken by Stripe; flux is credited when Stripe says that it was paid.
     Billing,
+    /// Conversations and who is in them. Messages travel by the socket `GET /ws/chat?token=TOKEN`.
+    Chats,
     /// Operations for administrators: a session whose verified address is on the list the server was started with.
     Admin,
 }
@@ -44,7 +47,18 @@ const DESCRIPTION: &str = "Identity, a prepaid credit ledger and an OpenAI-compa
 /// Every operation there is. Adding a door means adding it here.
 pub(super) fn service() -> OpenApiService<impl OpenApi + 'static, ()> {
     OpenApiService::new(
-        (HealthApi, LedgerApi, LlmApi, AudioApi, BillingApi, CharacterApi, ProviderApi, AdminApi, BillingAdminApi),
+        (
+            HealthApi,
+            LedgerApi,
+            LlmApi,
+            AudioApi,
+            ChatsApi,
+            BillingApi,
+            CharacterApi,
+            ProviderApi,
+            AdminApi,
+            BillingAdminApi,
+        ),
         "airi-server",
         env!("CARGO_PKG_VERSION"),
     )

@@ -2,12 +2,14 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
 
 use super::Fault;
 use crate::core::model::characters::draft::{CharacterChange, NewCharacter};
 use crate::core::model::characters::{Mark, Selection, Sheet, Stored};
 use crate::core::model::ids::{CharacterId, UserId};
 use crate::core::model::ownership::OwnerOnly;
+use crate::core::model::sealed::SealedRow;
 
 /// `characters`, its parts, `user_character_likes` and `user_character_bookmarks`.
 ///
@@ -44,6 +46,13 @@ pub trait CharacterRepo: Send + Sync {
 
     /// Sets the counters of every character to the number of live marks and answers how many were wrong.
     async fn recount(&self) -> Result<u64, Fault>;
+
+    /// Capabilities of all characters, deleted ones included, behind the row `after`, by id, at most `limit`: what a new
+    /// master key has to be applied to.
+    async fn list_sealed<'a>(&self, after: Option<&'a str>, limit: u32) -> Result<Vec<SealedRow>, Fault>;
+
+    /// Replaces the configuration of a row, if it still is what `row` says, and answers whether it was. No time moves.
+    async fn reseal(&self, row: &SealedRow, config: &Map<String, Value>) -> Result<bool, Fault>;
 
     /// Account deletion: stamps `deleted_at` and `updated_at` of characters the user owns or made, blanks the keys of
     /// their capabilities, stamps the user's marks and takes them off the counters. Safe to repeat.

@@ -85,6 +85,8 @@ pub struct Ports {
     pub prices: Arc<dyn billing::PriceCache>,
     /// Configuration entries.
     pub config: Arc<dyn config::ConfigStore>,
+    /// Conversations.
+    pub chats: Arc<dyn chats::ChatRepo>,
     /// Chat events between processes.
     pub broadcaster: Arc<dyn chats::Broadcaster>,
     /// How often something may be done.
@@ -126,7 +128,7 @@ pub mod mocks {
     pub use super::audit::MockAuditLog;
     pub use super::billing::{MockBillingRepo, MockPaymentGateway, MockPaymentSignatures, MockPriceCache};
     pub use super::characters::MockCharacterRepo;
-    pub use super::chats::MockBroadcaster;
+    pub use super::chats::{MockBroadcaster, MockChatRepo};
     pub use super::config::MockConfigStore;
     pub use super::erasure::MockErasureRepo;
     pub use super::journal::MockJournal;

@@ -2,11 +2,13 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
 
 use super::Fault;
 use crate::core::model::ids::{ProviderId, UserId};
 use crate::core::model::ownership::OwnerOnly;
 use crate::core::model::providers::{NewProvider, Provider, ProviderChange, ProviderStored};
+use crate::core::model::sealed::SealedRow;
 
 /// `user_provider_configs`, and `system_provider_configs` for reading.
 ///
@@ -36,6 +38,13 @@ pub trait ProviderRepo: Send + Sync {
 
     /// Stamps `deleted_at` and nothing else, if `owner` is the owner: one statement decides and changes.
     async fn delete(&self, id: &ProviderId, owner: &UserId, at: DateTime<Utc>) -> Result<OwnerOnly<()>, Fault>;
+
+    /// Configurations of all users, deleted rows included, behind the row `after`, by id, at most `limit`: what a new
+    /// master key has to be applied to.
+    async fn list_sealed<'a>(&self, after: Option<&'a str>, limit: u32) -> Result<Vec<SealedRow>, Fault>;
+
+    /// Replaces the configuration of a row, if it still is what `row` says, and answers whether it was. No time moves.
+    async fn reseal(&self, row: &SealedRow, config: &Map<String, Value>) -> Result<bool, Fault>;
 
     /// Account deletion: stamps `deleted_at` and `updated_at` of the user's live rows and empties the configurations of
     /// all of them. Safe to repeat.

@@ -170,6 +170,12 @@ fn http(read: &mut Reader) -> HttpSettings {
         chat_body_limit_bytes: read
             .get("http.chat_body_limit_bytes", "CHAT_BODY_LIMIT_BYTES", AT_LEAST_ONE, positive)
             .unwrap_or(usual.chat_body_limit_bytes),
+        ws_frame_limit_bytes: read
+            .get("http.ws_frame_limit_bytes", "WS_FRAME_LIMIT_BYTES", AT_LEAST_ONE, positive)
+            .unwrap_or(usual.ws_frame_limit_bytes),
+        ws_hold_first_pushes: read
+            .get("http.ws_hold_first_pushes", "WS_HOLD_FIRST_PUSHES", FLAG, flag)
+            .unwrap_or(usual.ws_hold_first_pushes),
         trusted_proxy_hops: read
             .get("http.trusted_proxy_hops", "TRUSTED_PROXY_HOPS", "a whole number from 0 to 255", parsed)
             .unwrap_or(usual.trusted_proxy_hops),

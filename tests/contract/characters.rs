@@ -213,6 +213,21 @@ async fn of_many_toggles_at_once_none_fails_and_the_counter_is_the_truth(repo: &
     assert_eq!(repo.recount().await.unwrap(), 0);
 }
 
+async fn sealed_rows_are_listed_and_replaced_if_they_are_what_was_read(repo: &dyn CharacterRepo) {
+    for name in ["c1", "c2"] {
+        make(repo, &whole(name, "o1")).await;
+    }
+    let first = repo.list_sealed(None, 1).await.unwrap();
+    let rest = repo.list_sealed(Some(&first[0].id), 9).await.unwrap();
+    assert_eq!((first.len(), rest.len(), first[0].within.as_str()), (1, 1, "c1"));
+    assert_eq!(first[0].config["apiKey"], "v1.sealed");
+    let mut anew = first[0].config.clone();
+    anew.insert("apiKey".to_owned(), json!("v1.anew"));
+    assert!(repo.reseal(&first[0], &anew).await.unwrap());
+    assert!(!repo.reseal(&first[0], &first[0].config).await.unwrap());
+    assert_eq!(seen(repo, "c1").await.unwrap().capabilities[0].config, anew);
+}
+
 async fn a_closed_account_leaves_neither_characters_nor_marks_nor_keys(repo: &dyn CharacterRepo) {
     make(repo, &whole("mine", "gone")).await;
     make(repo, &bare("theirs", "o1")).await;
@@ -263,6 +278,7 @@ over_every_adapter! {
     a_deleted_character_is_gone_for_everybody,
     a_mark_is_put_on_and_taken_away_and_counted,
     of_many_toggles_at_once_none_fails_and_the_counter_is_the_truth,
+    sealed_rows_are_listed_and_replaced_if_they_are_what_was_read,
     a_closed_account_leaves_neither_characters_nor_marks_nor_keys,
 }
 

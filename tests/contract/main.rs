@@ -12,6 +12,7 @@ mod books;
 mod broadcaster;
 mod characters;
 mod clients;
+mod chats;
 mod config;
 mod config_cache;
 mod grants;

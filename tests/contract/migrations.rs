@@ -8,7 +8,7 @@ use crate::support::databases::{PgDatabase, empty_postgres};
 
 const REFERENCE: &str = include_str!("../../migrations/postgres/0001_reference_schema.sql");
 const BOOKKEEPING: &str = include_str!("../../migrations/postgres/reference_bookkeeping.sql");
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "ledger",
     "request_log",
     "config_and_audit",
@@ -18,6 +18,7 @@ const OURS: [&str; 9] = [
     "identity",
     "token_families",
     "stripe",
+    "chat_identity",
 ];
 
 async fn run(pool: &PgPool, sql: &'static str) {
@@ -277,4 +278,37 @@ async fn of_several_covers_the_newest_stays_and_another_is_refused() {
     let another = "INSERT INTO character_covers (id, character_id, foreground_url, background_url)
                    VALUES ('e', 'c1', '', '')";
     sqlx::query(another).execute(&database.pool).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn members_who_are_in_a_chat_twice_are_there_once_afterwards_and_messages_are_known_by_their_chat() {
+    let database = made_by_the_reference().await;
+    run(
+        &database.pool,
+        r#"INSERT INTO chats (id, type) VALUES ('c', 'group'), ('d', 'group');
+           INSERT INTO chat_members (id, chat_id, member_type, user_id, character_id)
+           VALUES ('1', 'c', 'user', 'u', NULL), ('2', 'c', 'user', 'u', NULL), ('3', 'c', 'user', NULL, NULL),
+                  ('4', 'c', 'bot', NULL, 'x'), ('5', 'c', 'bot', NULL, 'x'), ('6', 'c', 'character', NULL, 'x'),
+                  ('7', 'd', 'user', 'u', NULL);
+           INSERT INTO messages (id, chat_id, role, content, media_ids, sticker_ids, seq)
+           VALUES ('m', 'c', 'user', '', '{}', '{}', 1), ('n', 'c', 'user', '', '{}', '{}', 1)"#,
+    )
+    .await;
+    let report = migrate(&database.settings()).await.unwrap();
+    // Two rows with one number forbid that index; nothing depends on it.
+    assert_eq!(report.warnings.len(), 1, "{:?}", report.warnings);
+    assert!(report.warnings[0].contains("airi_messages_chat_seq"));
+    let left: Vec<String> =
+        sqlx::query_scalar("SELECT id FROM chat_members ORDER BY id").fetch_all(&database.pool).await.unwrap();
+    assert_eq!(left, ["1", "4", "6", "7"]);
+    run(
+        &database.pool,
+        "INSERT INTO messages (id, chat_id, role, content, media_ids, sticker_ids) VALUES ('m', 'd', '', '', '{}', '{}')",
+    )
+    .await;
+    // Interrupted between its statements, the step is taken up again.
+    run(&database.pool, "DELETE FROM airi_migration WHERE version = 70; DROP INDEX airi_chat_members_label").await;
+    assert_eq!(migrate(&database.settings()).await.unwrap().applied, ["chat_identity"]);
+    let key = "SELECT count(*) FROM pg_constraint WHERE conname = 'messages_pkey' AND array_length(conkey, 1) = 2";
+    assert_eq!(count(&database.pool, key).await, 1);
 }

@@ -3,6 +3,7 @@
 use airi_server::core::model::ids::{ProviderId, UserId};
 use airi_server::core::model::ownership::OwnerOnly;
 use airi_server::core::model::providers::{NewProvider, Provider, ProviderChange, ProviderConfig, ProviderStored};
+use airi_server::core::model::sealed::SealedRow;
 use airi_server::ports::providers::ProviderRepo;
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -127,6 +128,25 @@ async fn a_deleted_row_is_gone(repo: &dyn ProviderRepo) {
     assert_eq!(repo.update(&id("p1"), &user("u1"), &change, at(0)).await.unwrap(), OwnerOnly::Missing);
 }
 
+async fn sealed_rows_are_listed_dead_or_alive_and_replaced_if_they_are_what_was_read(repo: &dyn ProviderRepo) {
+    let before = make(repo, "p1", "u1").await;
+    make(repo, "p2", "u2").await;
+    repo.delete(&id("p2"), &user("u2"), at(0)).await.unwrap();
+    let first = repo.list_sealed(None, 1).await.unwrap();
+    let rest = repo.list_sealed(Some("p1"), 9).await.unwrap();
+    let row = |name: &str, owner: &str| SealedRow {
+        id: name.to_owned(),
+        within: owner.to_owned(),
+        config: new(name, owner).config.0,
+    };
+    assert_eq!((&first, rest), (&vec![row("p1", "u1")], vec![row("p2", "u2")]));
+    let anew = config(&json!({ "apiKey": "v1.anew" }));
+    assert!(repo.reseal(&first[0], &anew.0).await.unwrap());
+    assert!(!repo.reseal(&first[0], &config(&json!({})).0).await.unwrap());
+    let wanted = Provider { config: anew, ..before };
+    assert_eq!(repo.find(&id("p1"), &user("u1")).await.unwrap(), Some(wanted));
+}
+
 async fn a_closed_account_has_no_rows(repo: &dyn ProviderRepo) {
     make(repo, "p1", "u1").await;
     make(repo, "p2", "u2").await;
@@ -179,6 +199,8 @@ over_every_adapter! {
     a_full_user_stores_no_more_however_many_ask_at_once,
     only_the_owner_changes_a_live_row,
     a_deleted_row_is_gone,
+
+    sealed_rows_are_listed_dead_or_alive_and_replaced_if_they_are_what_was_read,
     a_closed_account_has_no_rows,
 }
 

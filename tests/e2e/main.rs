@@ -14,6 +14,8 @@ mod server;
 mod stores;
 
 mod abandoned;
+mod chats;
+mod chats_storm;
 mod crash;
 mod foreign_clients;
 mod identity_clients;

@@ -62,6 +62,16 @@ impl Server {
         server
     }
 
+    /// Another process on the same stores; they must outlive it.
+    pub(crate) fn twin(&self) -> Self {
+        let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+        let settings = self.settings.clone();
+        let mut twin = Self { directory, port, settings, process: None, database: None, redis: None, cable: None };
+        twin.set("PORT", &twin.port.to_string());
+        twin.set("AIRI_DATA_DIR", &twin.data().display().to_string());
+        twin
+    }
+
     /// Changes a setting of the processes to come.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.settings.retain(|(known, _)| known != name);

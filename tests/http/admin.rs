@@ -50,6 +50,7 @@ fn client(seen: &Seen) -> Client {
         characters: base.characters.clone(),
         providers: base.providers.clone(),
         billing: base.billing.clone(),
+        chats: base.chats.clone(),
         admin,
         health: base.health.clone(),
         oidc: base.oidc.clone(),

@@ -10,6 +10,7 @@ use airi_server::core::accounts::{Accounts, Letters, Process, SignIn, Social};
 use airi_server::core::admin::{Admin, Policy, Trail};
 use airi_server::core::billing::Billing;
 use airi_server::core::characters::Characters;
+use airi_server::core::chats::{Chats, Teller};
 use airi_server::core::config::Config;
 use airi_server::core::deletion::Deletion;
 use airi_server::core::health::{Health, LastAnswer, Liveness};
@@ -40,7 +41,7 @@ use airi_server::ports::journal::Journal;
 use airi_server::ports::ledger::UsageMeter;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
-use airi_server::ports::mocks::{MockAccountRepo, MockAccountSnapshots, MockAuditLog, MockBalanceCache, MockBillingRepo, MockCharacterRepo, MockClientRepo, MockConfigStore, MockErasureRepo, MockGrantRepo, MockLedgerRepo, MockMailer, MockPasswordHasher, MockPaymentGateway, MockPaymentSignatures, MockPriceCache, MockProbe, MockProviderRepo, MockSessionRepo, MockSignatures, MockSlots, MockSocialLogin, MockSocialRepo, MockStreamingSpeech, MockTokenSigner, MockTtsEngine, MockUsageMeter, MockVault, MockVerificationRepo,};
+use airi_server::ports::mocks::{MockAccountRepo, MockAccountSnapshots, MockAuditLog, MockBalanceCache, MockBillingRepo, MockBroadcaster, MockCharacterRepo, MockChatRepo, MockClientRepo, MockConfigStore, MockErasureRepo, MockGrantRepo, MockLedgerRepo, MockMailer, MockPasswordHasher, MockPaymentGateway, MockPaymentSignatures, MockPriceCache, MockProbe, MockProviderRepo, MockSessionRepo, MockSignatures, MockSlots, MockSocialLogin, MockSocialRepo, MockStreamingSpeech, MockTokenSigner, MockTtsEngine, MockUsageMeter, MockVault, MockVerificationRepo};
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
 use airi_server::ports::tts::{SpeechAttempt, SpeechFailure, SpokenAudio};
@@ -357,6 +358,7 @@ impl World {
                 ids: ids.clone(),
             }),
             billing: Arc::new(billing),
+            chats: Arc::new(chats(&journal, &clock, &ids)),
             admin: Arc::new(admin),
             health: Arc::new(Health { probes: self.probes }),
             oidc: Arc::new(oidc),
@@ -605,6 +607,16 @@ pub(crate) fn distrust() -> Arc<dyn PaymentSignatures> {
     let mut signatures = MockPaymentSignatures::new();
     signatures.expect_vouches().returning(|_, _, _| false);
     Arc::new(signatures)
+}
+
+fn chats(journal: &Arc<dyn Journal>, clock: &Arc<dyn Clock>, ids: &Arc<dyn IdSource>) -> Chats {
+    Chats {
+        repo: Arc::new(MockChatRepo::new()),
+        teller: Teller::new(Arc::new(MockBroadcaster::new()), journal.clone()),
+        tasks: Arc::new(AtOnce),
+        ids: ids.clone(),
+        clock: clock.clone(),
+    }
 }
 
 fn patient_log() -> MockAuditLog {

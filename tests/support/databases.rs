@@ -71,6 +71,7 @@ mod live {
             include_str!("../../migrations/postgres/0050_identity.sql"),
             include_str!("../../migrations/postgres/0051_token_families.sql"),
             include_str!("../../migrations/postgres/0060_stripe.sql"),
+            include_str!("../../migrations/postgres/0070_chat_identity.sql"),
         ];
         let sum = hex::encode(Sha256::digest(texts.concat().as_bytes()));
         let template = format!("airi_template_{}", &sum[..16]);

@@ -3,11 +3,13 @@
 //! It shares the machine with what it measures, so it is lean: one thread, HTTP/1.1 by hand, requests built once.
 
 mod caller;
+mod chats;
 mod completions;
 mod figures;
 mod first_byte;
 mod process;
 mod ready;
+mod socket;
 mod streams;
 mod upstream;
 
@@ -26,6 +28,9 @@ const USAGE: &str = "usage: airi-load MODE [--NAME VALUE]… [-- COMMAND…]
   completions  --server ADDR --upstream ADDR --tokens FILE [--connections 64] [--seconds 20] [--warm-up 3]
   first-byte   --server ADDR --upstream ADDR --tokens FILE [--calls 2000]
   streams      --server ADDR --upstream ADDR --tokens FILE --pid PID [--streams 500] [--seconds 10]
+  sockets      --server ADDR --tokens FILE --pid PID [--sockets 10000]
+  fan-out      --server ADDR --other ADDR --tokens FILE [--rate 1000] [--batch 1] [--seconds 20]
+  pull         --server ADDR --tokens FILE [--pulls 2000] [--chats 50] [--length 10000]
   ready        --server ADDR --log FILE [--runs 5] [--fresh DIR] -- COMMAND…    COMMAND is started anew for every run
 
 One figure a line: name, tabulator, value, tabulator, unit.";
@@ -52,6 +57,9 @@ async fn run() -> Result<(), Failure> {
         "completions" => completions::measure(&options).await,
         "first-byte" => first_byte::measure(&options).await,
         "streams" => streams::measure(&options).await,
+        "sockets" => chats::idle(&options).await,
+        "fan-out" => chats::fan_out(&options).await,
+        "pull" => chats::pull(&options).await,
         "ready" => ready::measure(&options).await,
         _ => Err(USAGE.into()),
     }

@@ -19,7 +19,7 @@ pub struct MemoryBroadcaster {
     users: Arc<Mutex<Users>>,
 }
 
-type Users = HashMap<UserId, broadcast::Sender<Arc<ChatEvent>>>;
+type Users = HashMap<UserId, broadcast::Sender<Arc<Heard>>>;
 
 /// Events a subscriber may leave unread before it is told of a gap instead.
 const UNREAD: usize = 64;
@@ -29,15 +29,24 @@ impl MemoryBroadcaster {
     pub fn new() -> Self {
         Self::default()
     }
+
+    fn tell(&self, user: &UserId, heard: impl FnOnce() -> Heard) {
+        if let Some(subscribers) = locked(&self.users).get(user) {
+            // Fails when nobody listens.
+            let _ = subscribers.send(Arc::new(heard()));
+        }
+    }
 }
 
 #[async_trait]
 impl Broadcaster for MemoryBroadcaster {
     async fn publish(&self, event: &ChatEvent) -> Result<(), Fault> {
-        if let Some(subscribers) = locked(&self.users).get(&event.user_id) {
-            // Fails when nobody listens.
-            let _ = subscribers.send(Arc::new(event.clone()));
-        }
+        self.tell(&event.user_id, || Heard::Event(event.clone()));
+        Ok(())
+    }
+
+    async fn close(&self, user: &UserId) -> Result<(), Fault> {
+        self.tell(user, || Heard::Closed);
         Ok(())
     }
 
@@ -47,7 +56,7 @@ impl Broadcaster for MemoryBroadcaster {
         let place = Place { users: Arc::clone(&self.users), user: user.clone(), events: Some(events) };
         Ok(stream::unfold(place, |mut place| async {
             let heard = match place.events.as_mut()?.recv().await {
-                Ok(event) => Heard::Event(Arc::unwrap_or_clone(event)),
+                Ok(heard) => Arc::unwrap_or_clone(heard),
                 Err(broadcast::error::RecvError::Lagged(_)) => Heard::Gap,
                 Err(broadcast::error::RecvError::Closed) => return None,
             };
@@ -61,7 +70,7 @@ impl Broadcaster for MemoryBroadcaster {
 struct Place {
     users: Arc<Mutex<Users>>,
     user: UserId,
-    events: Option<broadcast::Receiver<Arc<ChatEvent>>>,
+    events: Option<broadcast::Receiver<Arc<Heard>>>,
 }
 
 impl Drop for Place {

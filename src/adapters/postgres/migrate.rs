@@ -85,6 +85,12 @@ const OURS: &[Step] = &[
         sql: include_str!("../../../migrations/postgres/0060_stripe.sql"),
         how: How::Transaction,
     },
+    Step {
+        version: 70,
+        name: "chat_identity",
+        sql: include_str!("../../../migrations/postgres/0070_chat_identity.sql"),
+        how: How::OneIndexAtATime,
+    },
 ];
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS airi_migration (

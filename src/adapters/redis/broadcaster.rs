@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use tokio::sync::broadcast;
 
 use super::Redis;
+use super::broadcaster_control::{self as control, Owed, What};
 use super::bus::{Bus, Delivery, Subscription};
 use crate::core::model::chats::{ChatEvent, Heard, NewMessages};
 use crate::core::model::ids::{ChatId, InstanceId, UserId};
@@ -26,15 +27,20 @@ pub struct RedisBroadcaster {
     instance: InstanceId,
     local: Arc<dyn Broadcaster>,
     relays: Arc<Mutex<Relays>>,
+    owed: Owed,
+    _control: Subscription,
 }
 
-type Relays = HashMap<UserId, Weak<Relay>>;
+pub(super) type Relays = HashMap<UserId, Weak<Relay>>;
 
 impl RedisBroadcaster {
     /// `instance` must differ between processes, or they silence each other. `local` serves the subscribers of
     /// this process and must answer at once, as the in-process broadcaster does.
     pub fn new(redis: Redis, bus: Bus, instance: InstanceId, local: Arc<dyn Broadcaster>) -> Self {
-        Self { redis, bus, instance, local, relays: Arc::default() }
+        let relays: Arc<Mutex<Relays>> = Arc::default();
+        let control = control::listen(&bus, &redis, instance.clone(), Arc::clone(&local), Arc::clone(&relays));
+        let owed = Owed::new(redis.clone(), instance.clone());
+        Self { redis, bus, instance, local, relays, owed, _control: control }
     }
 
     /// The user's relay, shared by the user's subscribers.
@@ -62,11 +68,19 @@ impl RedisBroadcaster {
 }
 
 /// Hands what other processes say to a user on to the subscribers in this one.
-struct Relay {
+pub(super) struct Relay {
     user: UserId,
     subscription: Subscription,
     gaps: broadcast::Sender<()>,
     relays: Arc<Mutex<Relays>>,
+}
+
+impl Relay {
+    /// Tells the user's subscribers in this process that they may have missed something.
+    pub(super) fn tell_of_gap(&self) {
+        // Fails when nobody listens, who then misses nothing.
+        let _ = self.gaps.send(());
+    }
 }
 
 impl Drop for Relay {
@@ -79,7 +93,7 @@ impl Drop for Relay {
     }
 }
 
-fn locked(relays: &Mutex<Relays>) -> MutexGuard<'_, Relays> {
+pub(super) fn locked(relays: &Mutex<Relays>) -> MutexGuard<'_, Relays> {
     relays.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -125,7 +139,11 @@ impl Broadcaster for RedisBroadcaster {
         self.local.publish(&event).await?;
         let mut publish = cmd("PUBLISH");
         publish.arg(self.redis.keys().chat_channel(&event.user_id)?).arg(text);
-        self.redis.query(OPERATION, &publish).await
+        let published = self.redis.query(OPERATION, &publish).await;
+        if published.is_err() {
+            self.owed.to(&event.user_id);
+        }
+        published
     }
 
     #[tracing::instrument(name = "redis.broadcaster.subscribe", skip_all, err(level = "debug"))]
@@ -142,6 +160,12 @@ impl Broadcaster for RedisBroadcaster {
             }
         });
         Ok(stream::select(heard, gaps).boxed())
+    }
+
+    #[tracing::instrument(name = "redis.broadcaster.close", skip_all, err(level = "debug"))]
+    async fn close(&self, user: &UserId) -> Result<(), Fault> {
+        self.local.close(user).await?;
+        control::say(&self.redis, &self.instance, user, What::Closed).await
     }
 }
 

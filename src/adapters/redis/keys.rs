@@ -71,6 +71,11 @@ impl Keys {
         self.name(format_args!("account:changed"))
     }
 
+    /// Where processes tell one another about users' sockets, apart from chat events.
+    pub(super) fn chat_control_channel(&self) -> String {
+        self.name(format_args!("chat:control"))
+    }
+
     fn name(&self, name: std::fmt::Arguments<'_>) -> String {
         format!("{}{name}", self.namespace)
     }

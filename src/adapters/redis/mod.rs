@@ -5,6 +5,7 @@
 
 pub mod balance_cache;
 pub mod broadcaster;
+mod broadcaster_control;
 pub mod bus;
 pub mod config;
 mod keys;

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
 use sqlx::types::Json;
 use sqlx::{Sqlite as Driver, SqliteConnection, Transaction};
 
@@ -12,6 +13,7 @@ use crate::core::model::characters::draft::{CharacterChange, Draft, NewCharacter
 use crate::core::model::characters::{Mark, Selection, Sheet, Stored};
 use crate::core::model::ids::{CharacterId, UserId};
 use crate::core::model::ownership::OwnerOnly;
+use crate::core::model::sealed::SealedRow;
 use crate::ports::Fault;
 use crate::ports::characters::CharacterRepo;
 
@@ -140,6 +142,33 @@ impl CharacterRepo for SqliteCharacters {
         .await
         .map_err(fault("sqlite.characters.recount"))?;
         Ok(mended.rows_affected())
+    }
+
+    #[tracing::instrument(name = "sqlite.characters.list_sealed", skip_all, err(Debug))]
+    async fn list_sealed<'a>(&self, after: Option<&'a str>, limit: u32) -> Result<Vec<SealedRow>, Fault> {
+        let rows: Vec<(String, String, Json<Map<String, Value>>)> = sqlx::query_as(
+            "SELECT id, character_id, config FROM character_capabilities
+             WHERE ?1 IS NULL OR id > ?1 ORDER BY id LIMIT ?2",
+        )
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(&self.db.readers)
+        .await
+        .map_err(fault("sqlite.characters.list_sealed"))?;
+        Ok(rows.into_iter().map(|(id, within, Json(config))| SealedRow { id, within, config }).collect())
+    }
+
+    #[tracing::instrument(name = "sqlite.characters.reseal", skip_all, err(Debug))]
+    async fn reseal(&self, row: &SealedRow, config: &Map<String, Value>) -> Result<bool, Fault> {
+        let changed =
+            sqlx::query("UPDATE character_capabilities SET config = ?3 WHERE id = ?1 AND json(config) = json(?2)")
+                .bind(row.id.as_str())
+                .bind(Json(&row.config))
+                .bind(Json(config))
+                .execute(&self.db.writer)
+                .await
+                .map_err(fault("sqlite.characters.reseal"))?;
+        Ok(changed.rows_affected() > 0)
     }
 
     #[tracing::instrument(name = "sqlite.characters.close_account", skip_all, err(Debug))]

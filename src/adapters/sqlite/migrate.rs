@@ -20,6 +20,7 @@ const STEPS: &[(i64, &str, &str)] = &[
     (50, "identity", include_str!("../../../migrations/sqlite/0050_identity.sql")),
     (51, "token_families", include_str!("../../../migrations/sqlite/0051_token_families.sql")),
     (60, "stripe", include_str!("../../../migrations/sqlite/0060_stripe.sql")),
+    (70, "chat_identity", include_str!("../../../migrations/sqlite/0070_chat_identity.sql")),
 ];
 
 const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS airi_migration (

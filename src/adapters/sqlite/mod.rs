@@ -11,6 +11,8 @@ mod billing_money;
 mod character_rows;
 pub mod characters;
 pub mod clients;
+mod chat_rows;
+pub mod chats;
 pub mod config;
 pub mod erasure;
 pub mod fault;

@@ -12,6 +12,7 @@ use super::{Sqlite, micros, time};
 use crate::core::model::ids::{ProviderId, UserId};
 use crate::core::model::ownership::OwnerOnly;
 use crate::core::model::providers::{NewProvider, Provider, ProviderChange, ProviderConfig, ProviderStored};
+use crate::core::model::sealed::SealedRow;
 use crate::ports::Fault;
 use crate::ports::providers::ProviderRepo;
 
@@ -154,6 +155,33 @@ impl ProviderRepo for SqliteProviders {
             return Ok(OwnerOnly::Done(()));
         }
         Ok(if self.is_live(id).await.map_err(fault)? { OwnerOnly::Foreign } else { OwnerOnly::Missing })
+    }
+
+    #[tracing::instrument(name = "sqlite.providers.list_sealed", skip_all, err(Debug))]
+    async fn list_sealed<'a>(&self, after: Option<&'a str>, limit: u32) -> Result<Vec<SealedRow>, Fault> {
+        let rows: Vec<(String, String, Json<Map<String, Value>>)> = sqlx::query_as(
+            "SELECT id, owner_id, config FROM user_provider_configs
+             WHERE ?1 IS NULL OR id > ?1 ORDER BY id LIMIT ?2",
+        )
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(&self.db.readers)
+        .await
+        .map_err(fault("sqlite.providers.list_sealed"))?;
+        Ok(rows.into_iter().map(|(id, within, Json(config))| SealedRow { id, within, config }).collect())
+    }
+
+    #[tracing::instrument(name = "sqlite.providers.reseal", skip_all, err(Debug))]
+    async fn reseal(&self, row: &SealedRow, config: &Map<String, Value>) -> Result<bool, Fault> {
+        let changed =
+            sqlx::query("UPDATE user_provider_configs SET config = ?3 WHERE id = ?1 AND json(config) = json(?2)")
+                .bind(row.id.as_str())
+                .bind(Json(&row.config))
+                .bind(Json(config))
+                .execute(&self.db.writer)
+                .await
+                .map_err(fault("sqlite.providers.reseal"))?;
+        Ok(changed.rows_affected() > 0)
     }
 
     #[tracing::instrument(name = "sqlite.providers.close_account", skip_all, err(Debug))]

@@ -138,6 +138,13 @@ impl MetricsJournal {
             Fact::FirstAudio { model, after_ms } => {
                 self.instruments.first_audio.record(seconds(*after_ms), &[model_label(model)]);
             }
+            Fact::ChatPushed { messages } => {
+                counters.chat_messages.add(*messages as u64, &[]);
+                counters.ws_received.add(*messages as u64, &[]);
+            }
+            Fact::ChatTold { messages } => counters.ws_sent.add(*messages as u64, &[]),
+            Fact::SocketOpened => self.instruments.sockets.add(1, &[]),
+            Fact::SocketClosed => self.instruments.sockets.add(-1, &[]),
             Fact::GenerationRequested { .. }
             | Fact::SpeechRequested { .. }
             | Fact::UpstreamMisconfigured { .. }
@@ -348,6 +355,10 @@ fn write(fact: &Fact) {
         | Fact::SpeechSessionEnded { .. }
         | Fact::SpeechSessionRejected
         | Fact::FirstAudio { .. }
+        | Fact::ChatPushed { .. }
+        | Fact::ChatTold { .. }
+        | Fact::SocketOpened
+        | Fact::SocketClosed
         | Fact::UpstreamRefused { .. }
         | Fact::InsufficientBalance
         | Fact::CharacterCreated

@@ -67,6 +67,9 @@ counters! {
     stripe_events = "stripe.events";
     stripe_revenue = "airi.stripe.revenue" in "minor_unit";
     webhook_outcome = "airi.stripe.webhook.outcome";
+    chat_messages = "chat.messages";
+    ws_sent = "ws.messages.sent";
+    ws_received = "ws.messages.received";
 }
 
 const HTTP_SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
@@ -86,6 +89,8 @@ pub(super) struct Instruments {
     pub(super) email_duration: Histogram<f64>,
     /// Requests under way.
     pub(super) http_active: UpDownCounter<i64>,
+    /// Open chat sockets of people who are known.
+    pub(super) sockets: UpDownCounter<i64>,
     /// Until the first byte of the answer.
     pub(super) operation_duration: Histogram<f64>,
     /// Until the first byte of a streamed answer.
@@ -112,6 +117,11 @@ impl Instruments {
             http_duration: seconds("http.server.request.duration", &HTTP_SECONDS),
             email_duration: seconds("airi.email.duration", &HTTP_SECONDS),
             http_active: meter.i64_up_down_counter("http.server.active_requests").build(),
+            sockets: {
+                let sockets = meter.i64_up_down_counter("ws.connections.active").build();
+                sockets.add(0, &[]);
+                sockets
+            },
             operation_duration: seconds("gen_ai.client.operation.duration", &OPERATION_SECONDS),
             first_token: seconds("gen_ai.client.first_token.duration", &FIRST_TOKEN_SECONDS),
             stream_duration: seconds("airi.gen_ai.stream.duration", &STREAM_SECONDS),

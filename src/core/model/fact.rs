@@ -367,6 +367,20 @@ pub enum Fact {
         /// The provider's id of the object or event.
         about: String,
     },
+    /// Messages were pushed into a chat.
+    ChatPushed {
+        /// How many the caller sent.
+        messages: usize,
+    },
+    /// Messages were told to the devices of a chat's members, once however many these are.
+    ChatTold {
+        /// How many.
+        messages: usize,
+    },
+    /// A chat socket was opened by somebody known.
+    SocketOpened,
+    /// A chat socket that was opened ended.
+    SocketClosed,
     /// A chat event could not be published; receivers catch up by pulling.
     PublishFailed {
         /// The event, without its contents in any log.

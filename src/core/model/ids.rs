@@ -58,6 +58,8 @@ ids! {
     ChatId;
     /// One message; unique within its chat only.
     MessageId;
+    /// One row of `chat_members`.
+    MemberId;
     /// One character.
     CharacterId;
     /// One provider configuration, of a user or of the system.

@@ -29,6 +29,7 @@ pub mod principal;
 pub mod proofs;
 pub mod providers;
 pub mod request_log;
+pub mod sealed;
 pub mod secret;
 pub mod social;
 pub mod texts;

@@ -73,6 +73,11 @@ pub struct Form<'a> {
 }
 
 impl<'a> Form<'a> {
+    /// Whether the member was sent.
+    pub fn has(&self, key: &str) -> bool {
+        self.members.contains_key(key)
+    }
+
     /// A required text.
     pub fn text(&self, key: &str) -> String {
         self.optional_text(key).unwrap_or_else(|| {
