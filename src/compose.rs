@@ -102,6 +102,8 @@ struct Coordination {
     limits: Arc<dyn RateLimiter>,
     slots: Arc<dyn Slots>,
     broadcaster: Arc<dyn Broadcaster>,
+    /// The meter of the database behind what is kept here, if anything is.
+    meter: Option<Arc<dyn UsageMeter>>,
     /// Where configuration entries live, when not in the database.
     config: Option<Arc<dyn ConfigStore>>,
     probe: Option<Arc<dyn Probe>>,
@@ -134,7 +136,7 @@ impl World {
                     // Two processes with one configured name would silence each other.
                     |name| format!("{name}-{}", ids.id()),
                 ));
-                external::coordination(redis, instance, &clock, &journal).await?
+                external::coordination(redis, instance, &clock, &journal, &ids, &storage.meter).await?
             }
             None => embedded::coordination(&clock),
         };
@@ -149,7 +151,7 @@ impl World {
             passwords: Arc::new(ScryptPasswords::new(PASSWORDS_AT_ONCE)),
             ledger: storage.ledger,
             balances: coordination.balances,
-            meter: storage.meter,
+            meter: coordination.meter.unwrap_or(storage.meter),
             config: Arc::new(CachedConfig::start(store, clock.clone(), journal.clone())),
             broadcaster: coordination.broadcaster,
             limits: coordination.limits,

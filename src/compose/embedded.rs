@@ -64,6 +64,7 @@ const BALANCE_COPY: Duration = Duration::from_secs(1);
 
 pub(super) fn coordination(clock: &Arc<dyn Clock>) -> Coordination {
     Coordination {
+        meter: None,
         balances: Arc::new(MemoryBalances::lasting(clock.clone(), BALANCE_COPY)),
         limits: Arc::new(MemoryLimits::new(clock.clone())),
         slots: Arc::new(MemorySlots::new(clock.clone())),

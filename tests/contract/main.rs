@@ -25,6 +25,8 @@ mod providers;
 #[cfg(feature = "live")]
 mod redis_config;
 #[cfg(feature = "live")]
+mod moved_debt;
+#[cfg(feature = "live")]
 mod redis_outage;
 #[cfg(feature = "live")]
 mod redis_world;

@@ -24,7 +24,7 @@ async fn python_client(mode: Mode) {
     converse(mode, client).await;
 }
 
-fn script(name: &str) -> std::path::PathBuf {
+pub(crate) fn script(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }
 

@@ -4,6 +4,8 @@
 #![cfg(feature = "live")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed step is a failed test")]
 
+#[path = "../support/speech_table.rs"]
+mod speech_table;
 #[path = "../support/upstream/mod.rs"]
 mod upstream;
 
@@ -16,5 +18,7 @@ mod abandoned;
 mod crash;
 mod foreign_clients;
 mod outages;
+mod speech;
+mod speech_socket;
 mod start;
 mod upstreams;

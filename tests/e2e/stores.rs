@@ -122,6 +122,13 @@ impl Redis {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// What a command answers.
+    pub(crate) async fn command(&self, name: &str, arguments: &[&str]) -> String {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        redis::cmd(name).arg(arguments).query_async(&mut connection).await.unwrap()
+    }
+
     /// Ends the process at once.
     pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {

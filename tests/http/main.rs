@@ -1,6 +1,9 @@
 //! The whole door side over doubles: what a client sees, byte by byte.
 #![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a failed step is a failed test")]
 
+#[path = "../support/speech_table.rs"]
+mod played;
+
 mod admin;
 mod bodies;
 mod cases;
@@ -16,5 +19,6 @@ mod people;
 mod providers;
 mod speech;
 mod speech_socket;
+mod speech_table;
 mod stopping;
 mod world;

@@ -21,7 +21,7 @@ use airi_server::core::model::hold::{Hold, HoldOutcome};
 use airi_server::core::model::ids::{EntryId, SessionId, UserId};
 use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, Standing};
 use airi_server::core::model::limits::{Admission, Limit};
-use airi_server::core::model::meter::MeterReading;
+use airi_server::core::model::meter::{MeterReading, Unsettled};
 use airi_server::core::model::page::{Page, Window};
 use airi_server::core::model::secret::Secret;
 use airi_server::core::providers::Providers;
@@ -455,7 +455,7 @@ fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
 /// Takes one flux of every use.
 fn meter() -> MockUsageMeter {
     let mut meter = MockUsageMeter::new();
-    meter.expect_debt().returning(|_, _, _| Ok(0));
+    meter.expect_debt().returning(|_, _, _| Ok(Unsettled::default()));
     meter.expect_settle().returning(|_| {
         Ok(MeterReading { charged: Flux::ONE, unbilled: Flux::ZERO, debt: 0, balance: None, replayed: false })
     });

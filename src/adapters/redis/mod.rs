@@ -9,6 +9,7 @@ pub mod bus;
 pub mod config;
 mod keys;
 pub mod limits;
+pub mod moved_debt;
 mod pool;
 pub mod slots;
 
