@@ -20,7 +20,7 @@ use crate::adapters::runtime::{RandomIds, SystemClock, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
 use crate::adapters::sandbox_voice::SandboxVoice;
 use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
-use crate::adapters::tts::{Egress, Engines, UnspeechUpstream};
+use crate::adapters::tts::{Bounded, Egress, Engines, UnspeechUpstream};
 use crate::adapters::{postgres, sqlite};
 use crate::core::App;
 use crate::core::admin::Policy;
@@ -197,7 +197,9 @@ impl World {
 fn egress(upstream: &HttpUpstream) -> Result<Egress, Fault> {
     let tls = crate::adapters::llm::tls()
         .map_err(|error| Fault::new(crate::ports::FaultKind::Unavailable, "speech.tls", error))?;
-    Ok(Egress { client: upstream.client(), admit: upstream.admit(), connect: upstream.connect(), tls: Arc::new(tls) })
+    let (connect, tls) = (upstream.connect(), Arc::new(tls));
+    let bounded = Bounded::new(connect.clone(), tls.clone());
+    Ok(Egress { client: upstream.client(), bounded, admit: upstream.admit(), connect, tls })
 }
 
 /// Password hashing takes 16 MiB and a tenth of a second of a core each.

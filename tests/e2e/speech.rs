@@ -171,7 +171,7 @@ async fn ten_minutes_over_http_need_little_memory(mode: Mode) {
         let grown = peak(server.pid()).saturating_sub(idle);
         assert_eq!(heard, [PIECES * PIECE; AT_ONCE]);
         let most = PER_REQUEST * u64::try_from(AT_ONCE).unwrap();
-        assert!(grown <= most, "{grown} bytes above idle for {AT_ONCE} requests, {} each", grown / AT_ONCE as u64);
+        assert!(grown <= most, "{grown} bytes above idle for {AT_ONCE} requests, pausing {pause:?}");
     }
     assert!(upstream.seen().iter().all(|seen| seen.ended == Some(Ended::Played)));
 }
