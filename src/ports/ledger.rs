@@ -97,5 +97,10 @@ pub trait UsageMeter: Send + Sync {
 
     /// Unsettled units, and the flux that live holds keep from them. A debt untouched for longer than `debt_lifetime` is
     /// zero.
-    async fn debt(&self, user: &UserId, meter: &'static str, debt_lifetime: std::time::Duration) -> Result<Unsettled, Fault>;
+    async fn debt(
+        &self,
+        user: &UserId,
+        meter: &'static str,
+        debt_lifetime: std::time::Duration,
+    ) -> Result<Unsettled, Fault>;
 }

@@ -20,12 +20,12 @@ mod meter;
 #[cfg(feature = "live")]
 mod migrations;
 #[cfg(feature = "live")]
+mod moved_debt;
+#[cfg(feature = "live")]
 mod postgres_pool;
 mod providers;
 #[cfg(feature = "live")]
 mod redis_config;
-#[cfg(feature = "live")]
-mod moved_debt;
 #[cfg(feature = "live")]
 mod redis_outage;
 #[cfg(feature = "live")]

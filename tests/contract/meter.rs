@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use airi_server::core::model::hold::Hold;
 use airi_server::core::model::ids::UserId;
 use airi_server::core::model::ledger::Flux;
-use airi_server::core::model::hold::Hold;
 use airi_server::core::model::meter::{MeterReading, MeteredUse, Unsettled};
 use airi_server::ports::FaultKind;
 use futures::future::join_all;

@@ -113,7 +113,11 @@ impl Books {
     /// A configuration entry of an embedded installation.
     pub(crate) async fn entry(&self, name: &str) -> String {
         let Self::Sqlite(pool) = self else { panic!("entries live in Redis") };
-        sqlx::query_scalar("SELECT value FROM airi_config_entry WHERE name = $1").bind(name).fetch_one(pool).await.unwrap()
+        sqlx::query_scalar("SELECT value FROM airi_config_entry WHERE name = $1")
+            .bind(name)
+            .fetch_one(pool)
+            .await
+            .unwrap()
     }
 
     /// Writes one, while nobody holds the data directory.

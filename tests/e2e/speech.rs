@@ -73,7 +73,8 @@ async fn speaks_into_a_file(mode: Mode, mut client: Command) {
     let seconds: f64 = heard["format"]["duration"].as_str().unwrap().parse().unwrap();
     assert!(seconds > 0.2, "{heard}");
     let books = server.books().await;
-    let used = eventually("the use", async || Some(books.metered(&caller.id).await).filter(|used| !used.is_empty())).await;
+    let used =
+        eventually("the use", async || Some(books.metered(&caller.id).await).filter(|used| !used.is_empty())).await;
     assert_eq!(used, [units], "the refused text costs nothing");
 }
 
@@ -82,7 +83,9 @@ async fn with_voice(mode: Mode, base_url: &str, kind: &str, users: &[&str]) -> (
     let mut server = Server::install(mode).await;
     let slice = match kind {
         "azure" => json!({ "kind": "azure", "modelName": "voice", "region": "test", "plaintextKey": "k3y" }),
-        _ => json!({ "kind": "dashscope-cosyvoice", "modelName": "voice", "region": "cn", "upstreamModel": "cosyvoice-v2", "plaintextKey": "k3y" }),
+        _ => {
+            json!({ "kind": "dashscope-cosyvoice", "modelName": "voice", "region": "cn", "upstreamModel": "cosyvoice-v2", "plaintextKey": "k3y" })
+        }
     };
     let socket = json!({ "kind": "streaming-tts", "upstreamURL": "ws://127.0.0.1:9/v1", "plaintextKey": "k3y" });
     server.route(&json!({ "slices": [slice, socket], "defaults": { "ttsModel": "voice" } }));

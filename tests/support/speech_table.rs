@@ -152,8 +152,13 @@ impl Case {
         let connect = || async { connect_async(format!("{}?{query}", house.address())).await.unwrap().0 };
         let mut client = connect().await;
         match self.name.as_str() {
-            "no token" | "bad token" | "upstream not configured" | "balance zero"
-            | "balance below the 2000-unit estimate" | "price not configured" | "key cannot be decrypted" => {
+            "no token"
+            | "bad token"
+            | "upstream not configured"
+            | "balance zero"
+            | "balance below the 2000-unit estimate"
+            | "price not configured"
+            | "key cannot be decrypted" => {
                 self.hear_the_end(&mut client).await;
             }
             "first frame is not start" => {
@@ -169,7 +174,8 @@ impl Case {
             "upstream answers the handshake with 401" => {
                 assert_eq!(self.expected["next"], "tries the next key; if none: frames and close as above");
                 client.send(self.start()).await.unwrap();
-                let told = json!([{ "event": "error", "code": "upstream_error", "message": "Upstream connection failed" }]);
+                let told =
+                    json!([{ "event": "error", "code": "upstream_error", "message": "Upstream connection failed" }]);
                 let heard = until_closed(&mut client).await;
                 assert_eq!(heard, (told, Some((1011, "upstream_error".to_owned()))), "{}", self.name);
                 assert_eq!(upstream.accepted(), 2, "each key is tried");
@@ -180,8 +186,11 @@ impl Case {
                 assert_eq!(next(&mut client).await.into_text().unwrap(), r#"{"event":"session.started"}"#);
                 client.close(None).await.unwrap();
             }
-            "finished with usage" | "finished with usage zero" | "finished with fractional usage"
-            | "finished with negative usage" | "finished twice" => {
+            "finished with usage"
+            | "finished with usage zero"
+            | "finished with fractional usage"
+            | "finished with negative usage"
+            | "finished twice" => {
                 client.send(self.start()).await.unwrap();
                 for frame in &self.send {
                     client.send(event(frame)).await.unwrap();
@@ -266,7 +275,9 @@ impl Case {
 
     /// The upstream learns from the voice which case it plays.
     fn start(&self) -> Message {
-        event(&json!({ "event": "start", "model": "volcengine/seed-tts-2.0", "voice": self.name, "script": self.script }))
+        event(
+            &json!({ "event": "start", "model": "volcengine/seed-tts-2.0", "voice": self.name, "script": self.script }),
+        )
     }
 
     /// The close the table names, and the frames before it where it names them.

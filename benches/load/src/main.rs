@@ -6,8 +6,10 @@ mod caller;
 mod completions;
 mod figures;
 mod first_byte;
+mod handshake;
 mod process;
 mod ready;
+mod speech;
 mod streams;
 mod upstream;
 
@@ -26,6 +28,8 @@ const USAGE: &str = "usage: airi-load MODE [--NAME VALUE]… [-- COMMAND…]
   completions  --server ADDR --upstream ADDR --tokens FILE [--connections 64] [--seconds 20] [--warm-up 3]
   first-byte   --server ADDR --upstream ADDR --tokens FILE [--calls 2000]
   streams      --server ADDR --upstream ADDR --tokens FILE --pid PID [--streams 500] [--seconds 10]
+  first-audio  --server ADDR --upstream ADDR --tokens FILE [--rounds 20]
+  sockets      --server ADDR --upstream ADDR --tokens FILE --pid PID [--sockets 200] [--seconds 10]
   ready        --server ADDR --log FILE [--runs 5] [--fresh DIR] -- COMMAND…    COMMAND is started anew for every run
 
 One figure a line: name, tabulator, value, tabulator, unit.";
@@ -52,6 +56,8 @@ async fn run() -> Result<(), Failure> {
         "completions" => completions::measure(&options).await,
         "first-byte" => first_byte::measure(&options).await,
         "streams" => streams::measure(&options).await,
+        "first-audio" => speech::first_audio(&options).await,
+        "sockets" => speech::sockets(&options).await,
         "ready" => ready::measure(&options).await,
         _ => Err(USAGE.into()),
     }

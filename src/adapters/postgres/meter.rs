@@ -63,7 +63,12 @@ impl UsageMeter for PgMeter {
     }
 
     #[tracing::instrument(name = "postgres.meter.debt", skip_all)]
-    async fn debt(&self, user: &UserId, meter: &'static str, debt_lifetime: std::time::Duration) -> Result<Unsettled, Fault> {
+    async fn debt(
+        &self,
+        user: &UserId,
+        meter: &'static str,
+        debt_lifetime: std::time::Duration,
+    ) -> Result<Unsettled, Fault> {
         const OPERATION: &str = "postgres.meter.debt";
         let row: (Option<i64>, Option<NaiveDateTime>, i64, NaiveDateTime) = sqlx::query_as(
             "with clock as (select clock_timestamp() at time zone 'UTC' as now) \

@@ -65,18 +65,22 @@ impl UsageMeter for SqliteMeter {
     }
 
     #[tracing::instrument(name = "sqlite.meter.debt", skip_all)]
-    async fn debt(&self, user: &UserId, meter: &'static str, debt_lifetime: std::time::Duration) -> Result<Unsettled, Fault> {
+    async fn debt(
+        &self,
+        user: &UserId,
+        meter: &'static str,
+        debt_lifetime: std::time::Duration,
+    ) -> Result<Unsettled, Fault> {
         const OPERATION: &str = "sqlite.meter.debt";
         let owed = find_debt(&self.db.readers, user, meter, OPERATION).await?;
         let now = ledger_rows::clock(&self.db.readers).await.map_err(fault(OPERATION))?;
-        let held: i64 = sqlx::query_scalar(
-            "select coalesce(sum(amount), 0) from flux_hold where user_id = ?1 and expires_at > ?2",
-        )
-        .bind(user.as_str())
-        .bind(now.timestamp_micros())
-        .fetch_one(&self.db.readers)
-        .await
-        .map_err(fault(OPERATION))?;
+        let held: i64 =
+            sqlx::query_scalar("select coalesce(sum(amount), 0) from flux_hold where user_id = ?1 and expires_at > ?2")
+                .bind(user.as_str())
+                .bind(now.timestamp_micros())
+                .fetch_one(&self.db.readers)
+                .await
+                .map_err(fault(OPERATION))?;
         Ok(Unsettled {
             units: owed.map_or(0, |(units, touched)| remembered(units, touched, now, debt_lifetime)),
             held: amount(held, "flux_hold", "amount", user.as_str(), OPERATION)?,

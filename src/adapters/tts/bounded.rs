@@ -22,7 +22,7 @@ use super::wire::{chain, explain};
 use super::{Connect, PRODUCT};
 
 /// What is read ahead of a body, bytes; the longest head of an answer, too.
-const READ_AHEAD: usize = 32 * 1024;
+const READ_AHEAD: usize = 16 * 1024;
 
 /// A pool of such connections.
 #[derive(Clone)]

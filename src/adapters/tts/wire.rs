@@ -39,11 +39,7 @@ impl Limits {
 }
 
 /// A success whose head has arrived.
-pub(super) async fn send(
-    egress: &Egress,
-    request: RequestBuilder,
-    limits: Limits,
-) -> Result<Response, SpeechFailure> {
+pub(super) async fn send(egress: &Egress, request: RequestBuilder, limits: Limits) -> Result<Response, SpeechFailure> {
     let request = request.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let request = request.build().map_err(|error| SpeechFailure::Misconfigured(explain(error)))?;
     let sent = timeout_at(limits.first_byte, egress.bounded.send(request)).await.map_err(|_| SpeechFailure::Timeout)?;
