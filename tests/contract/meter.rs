@@ -332,7 +332,9 @@ async fn what_was_accumulated_is_settled_or_owed_in_any_order(world: &World) {
                         let use_of_it = used(user, id, *units, per);
                         drop(tokio::time::timeout(*patience, settle(world, &use_of_it)).await);
                     }
-                    _ => drop(settle(world, &used(user, id, *units, per)).await),
+                    _ => {
+                        settle(world, &used(user, id, *units, per)).await;
+                    }
                 }
             }
         }))
