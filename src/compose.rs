@@ -29,7 +29,7 @@ use crate::adapters::stripe::signatures::StripeSignatures;
 use crate::adapters::stripe::{StripeGateway, StripeSettings};
 use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
 use crate::adapters::tokens::KeyRing;
-use crate::adapters::tts::{Egress, Engines, UnspeechUpstream};
+use crate::adapters::tts::{Bounded, Egress, Engines, UnspeechUpstream};
 use crate::adapters::{postgres, sqlite};
 use crate::core::App;
 use crate::core::admin::Policy;
@@ -130,6 +130,8 @@ struct Coordination {
     slots: Arc<dyn Slots>,
     broadcaster: Arc<dyn Broadcaster>,
     people: Arc<dyn AccountSnapshots>,
+    /// The meter of the database behind what is kept here, if anything is.
+    meter: Option<Arc<dyn UsageMeter>>,
     /// Where configuration entries live, when not in the database.
     config: Option<Arc<dyn ConfigStore>>,
     probe: Option<Arc<dyn Probe>>,
@@ -163,7 +165,7 @@ impl World {
                     // Two processes with one configured name would silence each other.
                     |name| format!("{name}-{}", ids.id()),
                 ));
-                external::coordination(redis, instance, &clock, &journal, people).await?
+                external::coordination(redis, instance, &clock, &journal, people, &ids, &storage.meter).await?
             }
             None => embedded::coordination(&clock, people),
         };
@@ -194,7 +196,7 @@ impl World {
             people: coordination.people,
             ledger: storage.ledger,
             balances: coordination.balances,
-            meter: storage.meter,
+            meter: coordination.meter.unwrap_or(storage.meter),
             payments: payments(settings)?,
             payment_signatures: payment_signatures(settings),
             billing: storage.billing,
@@ -245,7 +247,9 @@ impl World {
 fn egress(upstream: &HttpUpstream) -> Result<Egress, Fault> {
     let tls = crate::adapters::llm::tls()
         .map_err(|error| Fault::new(crate::ports::FaultKind::Unavailable, "speech.tls", error))?;
-    Ok(Egress { client: upstream.client(), admit: upstream.admit(), connect: upstream.connect(), tls: Arc::new(tls) })
+    let (connect, tls) = (upstream.connect(), Arc::new(tls));
+    let bounded = Bounded::new(connect.clone(), tls.clone());
+    Ok(Egress { client: upstream.client(), bounded, admit: upstream.admit(), connect, tls })
 }
 
 /// Password hashing takes 16 MiB and a tenth of a second of a core each.

@@ -1,8 +1,8 @@
 //! The command line: what is asked, and which door answers.
 
 mod backup;
-mod config;
 mod characters;
+mod config;
 mod doctor;
 mod flux;
 mod holds;

@@ -15,8 +15,8 @@ use crate::adapters::sqlite::accounts::SqliteAccounts;
 use crate::adapters::sqlite::audit::SqliteAuditLog;
 use crate::adapters::sqlite::billing::SqliteBilling;
 use crate::adapters::sqlite::characters::SqliteCharacters;
-use crate::adapters::sqlite::clients::SqliteClients;
 use crate::adapters::sqlite::chats::SqliteChats;
+use crate::adapters::sqlite::clients::SqliteClients;
 use crate::adapters::sqlite::config::SqliteConfig;
 use crate::adapters::sqlite::erasure::SqliteErasures;
 use crate::adapters::sqlite::grants::SqliteGrants;
@@ -82,6 +82,7 @@ const BALANCE_COPY: Duration = Duration::from_secs(1);
 
 pub(super) fn coordination(clock: &Arc<dyn Clock>, people: Arc<MemorySnapshots>) -> Coordination {
     Coordination {
+        meter: None,
         balances: Arc::new(MemoryBalances::lasting(clock.clone(), BALANCE_COPY)),
         prices: Arc::new(MemoryPrices::new(clock.clone())),
         limits: Arc::new(MemoryLimits::new(clock.clone())),

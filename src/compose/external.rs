@@ -11,8 +11,8 @@ use crate::adapters::postgres::accounts::PgAccounts;
 use crate::adapters::postgres::audit::PgAuditLog;
 use crate::adapters::postgres::billing::PgBilling;
 use crate::adapters::postgres::characters::PgCharacters;
-use crate::adapters::postgres::clients::PgClients;
 use crate::adapters::postgres::chats::PgChats;
+use crate::adapters::postgres::clients::PgClients;
 use crate::adapters::postgres::config::PgConfig;
 use crate::adapters::postgres::erasure::PgErasures;
 use crate::adapters::postgres::grants::PgGrants;
@@ -30,13 +30,15 @@ use crate::adapters::redis::broadcaster::RedisBroadcaster;
 use crate::adapters::redis::bus::Bus;
 use crate::adapters::redis::config::RedisConfig;
 use crate::adapters::redis::limits::RedisLimits;
+use crate::adapters::redis::moved_debt::RedisMovedDebt;
 use crate::adapters::redis::price_cache::RedisPrices;
 use crate::adapters::redis::slots::RedisSlots;
 use crate::adapters::redis::snapshots::{DropCopies, RedisSnapshots};
 use crate::adapters::redis::{Redis, RedisProbe, RedisSettings};
 use crate::core::model::ids::InstanceId;
 use crate::ports::journal::Journal;
-use crate::ports::runtime::Clock;
+use crate::ports::ledger::UsageMeter;
+use crate::ports::runtime::{Clock, IdSource};
 
 pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, StartError> {
     if settings.migrate_on_start {
@@ -79,6 +81,8 @@ pub(super) async fn coordination(
     clock: &Arc<dyn Clock>,
     journal: &Arc<dyn Journal>,
     people: Arc<MemorySnapshots>,
+    ids: &Arc<dyn IdSource>,
+    meter: &Arc<dyn UsageMeter>,
 ) -> Result<Coordination, StartError> {
     let redis = Redis::new(settings)?;
     let bus = Bus::start(&redis, journal.clone())?;
@@ -93,6 +97,12 @@ pub(super) async fn coordination(
             second: Arc::new(MemoryLimits::new(clock.clone())),
             journal: journal.clone(),
         }),
+        meter: Some(Arc::new(RedisMovedDebt {
+            redis: redis.clone(),
+            meter: meter.clone(),
+            ids: ids.clone(),
+            journal: journal.clone(),
+        })),
         slots: Arc::new(RedisSlots { redis: redis.clone() }),
         config: Some(Arc::new(RedisConfig::start(redis.clone(), &bus).await)),
         probe: Some(Arc::new(RedisProbe { redis: redis.clone() })),

@@ -34,6 +34,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// nothing must not be free.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 
+/// What a connection holds at most of what its peer has not taken yet, bytes; the longest head of a request, too.
+const HTTP1_BUFFER: usize = 64 * 1024;
 /// How often an HTTP/2 peer without traffic is asked whether it is still there.
 const PEER_CHECK: Duration = Duration::from_secs(60);
 
@@ -123,7 +125,7 @@ async fn connection(
         async move { Ok::<hyper::Response<_>, Infallible>(endpoint.get_response(request).await.into()) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HTTP1_BUFFER);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(PEER_CHECK);
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     tokio::select! {

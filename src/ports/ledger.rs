@@ -8,7 +8,7 @@ use crate::core::model::ids::{EntryId, RequestId, UserId};
 use crate::core::model::ledger::{
     Balance, Credit, CreditOutcome, Debit, DebitOutcome, Entry, Flux, OpenOutcome, Opening, Standing,
 };
-use crate::core::model::meter::{MeterReading, MeteredUse};
+use crate::core::model::meter::{MeterReading, MeteredUse, Unsettled};
 use crate::core::model::page::{Page, Window};
 use crate::core::model::verify::Verified;
 
@@ -95,6 +95,12 @@ pub trait UsageMeter: Send + Sync {
     /// first reading when (user, request) was seen before. A closed or absent balance affords nothing.
     async fn settle(&self, used: &MeteredUse) -> Result<MeterReading, Fault>;
 
-    /// Unsettled units; a debt untouched for longer than `debt_lifetime` is zero.
-    async fn debt(&self, user: &UserId, meter: &str, debt_lifetime: std::time::Duration) -> Result<i64, Fault>;
+    /// Unsettled units, and the flux that live holds keep from them. A debt untouched for longer than `debt_lifetime` is
+    /// zero.
+    async fn debt(
+        &self,
+        user: &UserId,
+        meter: &'static str,
+        debt_lifetime: std::time::Duration,
+    ) -> Result<Unsettled, Fault>;
 }

@@ -241,6 +241,18 @@ impl World {
         }
     }
 
+    /// Units of all of them.
+    pub(crate) async fn units(&self, user: &UserId) -> i64 {
+        match &self.books {
+            Books::Sqlite(db, _) => {
+                let sum = "select coalesce(sum(units), 0) from flux_meter_usage where user_id = ?1";
+                sqlx::query_scalar(sum).bind(user.as_str()).fetch_one(&db.writer).await.unwrap()
+            }
+            #[cfg(feature = "live")]
+            Books::Postgres(db) => db.units(user).await,
+        }
+    }
+
     /// Waits until something has become so.
     pub(crate) async fn wait_for(&self, what: &str, condition: impl AsyncFn() -> bool) {
         let waiting = async {

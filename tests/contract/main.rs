@@ -11,8 +11,8 @@ mod billing;
 mod books;
 mod broadcaster;
 mod characters;
-mod clients;
 mod chats;
+mod clients;
 mod config;
 mod config_cache;
 mod grants;
@@ -25,6 +25,8 @@ mod llm_upstream;
 mod meter;
 #[cfg(feature = "live")]
 mod migrations;
+#[cfg(feature = "live")]
+mod moved_debt;
 #[cfg(feature = "live")]
 mod postgres_pool;
 mod providers;

@@ -1,12 +1,16 @@
 //! `UsageMeter`: what every adapter keeps (contract `audio.md` §7.3, target AU-D25).
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use airi_server::core::model::hold::Hold;
 use airi_server::core::model::ids::UserId;
 use airi_server::core::model::ledger::Flux;
-use airi_server::core::model::meter::{MeterReading, MeteredUse};
+use airi_server::core::model::meter::{MeterReading, MeteredUse, Unsettled};
 use airi_server::ports::FaultKind;
 use futures::future::join_all;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::books::{World, credit, debit, entry_id, flux, opening, request};
@@ -45,6 +49,8 @@ cases!(
     a_settlement_that_fails_leaves_nothing,
     settlements_debits_and_credits_share_one_chain,
     callers_that_leave_at_any_moment_leave_whole_books,
+    held_flux_is_told_and_left_alone,
+    what_was_accumulated_is_settled_or_owed_in_any_order,
 );
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -68,7 +74,7 @@ async fn settle(world: &World, used: &MeteredUse) -> MeterReading {
 }
 
 async fn debt(world: &World, user: &UserId) -> i64 {
-    world.meter.debt(user, "tts", DAY).await.unwrap()
+    world.meter.debt(user, "tts", DAY).await.unwrap().units
 }
 
 async fn every_sequence_of_the_vectors(world: &World) {
@@ -218,7 +224,7 @@ async fn meters_and_users_have_their_own_debts(world: &World) {
     settle(world, &MeteredUse { meter: "stt", ..used(&user, "r2", 600, 1_000) }).await;
     settle(world, &used(&other, "r1", 500, 1_000)).await;
     assert_eq!(debt(world, &user).await, 700);
-    assert_eq!(world.meter.debt(&user, "stt", DAY).await.unwrap(), 600);
+    assert_eq!(world.meter.debt(&user, "stt", DAY).await.unwrap().units, 600);
     assert_eq!(debt(world, &other).await, 500);
 }
 
@@ -273,6 +279,73 @@ async fn callers_that_leave_at_any_moment_leave_whole_books(world: &World) {
     assert_eq!((world.uses(&user).await, debt(world, &user).await), (120, 0));
     assert_eq!(world.flux(&user).await, Some(10_000 - 120 * 700 / 500));
     world.audit(&user).await;
+}
+
+async fn held_flux_is_told_and_left_alone(world: &World) {
+    let user = world.rich("u", 10).await;
+    let hold = |id: &str, amount: i64, lease: Duration| Hold {
+        user: user.clone(),
+        request: request(id),
+        least: flux(amount),
+        most: flux(amount),
+        lease,
+    };
+    world.ledger.hold(&hold("chat", 8, Duration::from_secs(60))).await.unwrap();
+    let unsettled = world.meter.debt(&user, "tts", DAY).await.unwrap();
+    assert_eq!(unsettled, Unsettled { units: 0, held: flux(8) });
+    let reading = settle(world, &used(&user, "r", 5_000, 1_000)).await;
+    assert_eq!((reading.charged, reading.unbilled, reading.debt), (flux(2), flux(3), 3_000));
+    world.ledger.capture(&debit(&user, "chat", 6)).await.unwrap();
+    assert_eq!(world.flux(&user).await, Some(2));
+    // What the answer did not cost is there for the next use, and a lapsed hold keeps nothing.
+    world.ledger.hold(&hold("dead", 2, Duration::ZERO)).await.unwrap();
+    let unsettled = world.meter.debt(&user, "tts", DAY).await.unwrap();
+    assert_eq!(unsettled, Unsettled { units: 3_000, held: Flux::ZERO });
+    let reading = settle(world, &used(&user, "r2", 10, 1_000)).await;
+    assert_eq!((reading.charged, reading.unbilled, reading.debt), (flux(2), flux(1), 1_010));
+    world.audit(&user).await;
+}
+
+/// Uses and top-ups at once, some repeated, some of them left by their callers: what was accumulated
+/// is settled or owed, and a balance that ran dry gives back what it could not pay.
+async fn what_was_accumulated_is_settled_or_owed_in_any_order(world: &World) {
+    let mut dice = StdRng::seed_from_u64(0xA1B2);
+    for round in 0..24 {
+        let balance = dice.random_range(0..30);
+        let per = dice.random_range(1..1_500);
+        let user = world.rich(format!("u{round}"), balance).await;
+        let mut steps = Vec::new();
+        for n in 0..dice.random_range(1..30) {
+            let id = format!("r{}", dice.random_range(0..12));
+            steps.push((n, id, dice.random_range(0..3_000), Duration::from_micros(dice.random_range(0..20_000))));
+        }
+        let given = AtomicI64::new(balance);
+        join_all(steps.iter().map(|(n, id, units, patience)| {
+            let (user, given) = (&user, &given);
+            async move {
+                match n % 6 {
+                    0 => {
+                        world.ledger.credit(&credit(user, Some(&format!("c{n}")), 2)).await.unwrap();
+                        given.fetch_add(2, Ordering::SeqCst);
+                    }
+                    1 => {
+                        let use_of_it = used(user, id, *units, per);
+                        drop(tokio::time::timeout(*patience, settle(world, &use_of_it)).await);
+                    }
+                    _ => {
+                        settle(world, &used(user, id, *units, per)).await;
+                    }
+                }
+            }
+        }))
+        .await;
+        // Waits for whatever is still under way for callers that left.
+        settle(world, &used(&user, "last", 1, per)).await;
+        let taken = given.into_inner() - world.flux(&user).await.unwrap();
+        let spoken = world.units(&user).await;
+        assert_eq!(spoken, taken * per + debt(world, &user).await, "round {round}");
+        world.audit(&user).await;
+    }
 }
 
 /// Random ways of using a meter; SQLite alone, since it takes hundreds of them.

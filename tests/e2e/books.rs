@@ -44,6 +44,8 @@ const LOG: &str = "SELECT user_id, request_id, model, status, flux_consumed, pro
     fallback_depth FROM llm_request_log ORDER BY created_at, id";
 const ENTRIES: &str = "SELECT user_id, type, amount, balance_before, balance_after FROM flux_transaction \
     ORDER BY created_at, id";
+const METERED: &str = "SELECT units FROM flux_meter_usage WHERE user_id = $1 ORDER BY created_at";
+const DEBT: &str = "SELECT units FROM flux_meter_debt WHERE user_id = $1 AND meter = 'tts'";
 const BALANCES: &str = "SELECT user_id, flux FROM user_flux";
 
 impl Books {
@@ -89,6 +91,42 @@ impl Books {
             fallback_depth,
         };
         rows.into_iter().map(logged).collect()
+    }
+
+    /// Units of each metered use of a user.
+    pub(crate) async fn metered(&self, user: &str) -> Vec<i64> {
+        match self {
+            Self::Postgres(pool) => sqlx::query_scalar(METERED).bind(user).fetch_all(pool).await.unwrap(),
+            Self::Sqlite(pool) => sqlx::query_scalar(METERED).bind(user).fetch_all(pool).await.unwrap(),
+        }
+    }
+
+    /// Units a user was not charged yet.
+    pub(crate) async fn debt(&self, user: &str) -> i64 {
+        let units: Option<i64> = match self {
+            Self::Postgres(pool) => sqlx::query_scalar(DEBT).bind(user).fetch_optional(pool).await.unwrap(),
+            Self::Sqlite(pool) => sqlx::query_scalar(DEBT).bind(user).fetch_optional(pool).await.unwrap(),
+        };
+        units.unwrap_or_default()
+    }
+
+    /// A configuration entry of an embedded installation.
+    pub(crate) async fn entry(&self, name: &str) -> String {
+        let Self::Sqlite(pool) = self else { panic!("entries live in Redis") };
+        sqlx::query_scalar("SELECT value FROM airi_config_entry WHERE name = $1")
+            .bind(name)
+            .fetch_one(pool)
+            .await
+            .unwrap()
+    }
+
+    /// Writes one, while nobody holds the data directory.
+    pub(crate) async fn configure(data: &Path, name: &str, text: &str) {
+        let pool = SqlitePool::connect_with(SqliteConnectOptions::new().filename(data.join("airi.db"))).await.unwrap();
+        let put = "INSERT INTO airi_config_entry (name, value) VALUES ($1, $2)
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        sqlx::query(put).bind(name).bind(text).execute(&pool).await.unwrap();
+        pool.close().await;
     }
 
     /// What each user has.

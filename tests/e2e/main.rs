@@ -4,6 +4,8 @@
 #![cfg(feature = "live")]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed step is a failed test")]
 
+#[path = "../support/speech_table.rs"]
+mod speech_table;
 #[path = "../support/upstream/mod.rs"]
 mod upstream;
 
@@ -21,6 +23,8 @@ mod foreign_clients;
 mod identity_clients;
 mod outages;
 mod payments;
+mod speech;
+mod speech_socket;
 mod start;
 mod takeover;
 mod upstreams;

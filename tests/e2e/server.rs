@@ -118,6 +118,24 @@ impl Server {
         self.ask(&["router", "apply", "--file", file.to_str().unwrap()]);
     }
 
+    /// A configuration entry as stored.
+    pub(crate) async fn entry(&self, name: &str) -> Value {
+        let text: String = match &self.redis {
+            Some(redis) => redis.command("GET", &[&format!("config:{name}")]).await,
+            None => self.books().await.entry(name).await,
+        };
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Writes a configuration entry past every check. Do this after another command and before `start`.
+    pub(crate) async fn configure(&self, name: &str, value: &Value) {
+        let text = value.to_string();
+        match &self.redis {
+            Some(redis) => assert_eq!(redis.command("SET", &[&format!("config:{name}"), &text]).await, "OK"),
+            None => Books::configure(&self.data(), name, &text).await,
+        }
+    }
+
     /// A user with this much to spend. Do this before `start`, too.
     pub(crate) fn user(&self, name: &str, flux: i64) -> Caller {
         let email = format!("{name}@e2e.test");

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -29,13 +30,17 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Opti
 
 /// A loopback port that nothing listens on, below those the system hands out to clients.
 pub(crate) fn free_port() -> u16 {
-    let mut dice = std::process::id().wrapping_mul(2_654_435_761);
+    // One sequence per process: whoever asks at the same time must not be given the same port.
+    static DICE: Mutex<Option<u32>> = Mutex::new(None);
+    let mut dice = DICE.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let port = 10_000 + u16::try_from(dice % 20_000).unwrap();
+        let seed = dice.unwrap_or_else(|| std::process::id().wrapping_mul(2_654_435_761));
+        let next = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *dice = Some(next);
+        let port = 10_000 + u16::try_from((next >> 8) % 20_000).unwrap();
         if StdListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
-        dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
     }
 }
 
@@ -120,6 +125,16 @@ impl Redis {
 
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// What a command answers.
+    pub(crate) async fn command(&self, name: &str, arguments: &[&str]) -> String {
+        let client = redis::Client::open(self.url()).unwrap();
+        eventually("Redis to answer", async || {
+            let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+            redis::cmd(name).arg(arguments).query_async(&mut connection).await.ok()
+        })
+        .await
     }
 
     /// Ends the process at once.

@@ -7,6 +7,9 @@
     reason = "a failed step is a failed test"
 )]
 
+#[path = "../support/speech_table.rs"]
+mod played;
+
 mod admin;
 mod billing;
 mod bodies;
@@ -20,8 +23,8 @@ mod doors;
 mod flux;
 mod headers;
 mod health;
-mod identity;
 mod house;
+mod identity;
 mod lines;
 mod matrix;
 mod oidc;
@@ -30,5 +33,6 @@ mod providers;
 mod social;
 mod speech;
 mod speech_socket;
+mod speech_table;
 mod stopping;
 mod world;

@@ -105,7 +105,7 @@ impl Server {
     }
 
     async fn debt(&self) -> i64 {
-        self.ports.meter.debt(&self.user, "tts", Duration::from_secs(86_400)).await.unwrap()
+        self.ports.meter.debt(&self.user, "tts", Duration::from_secs(86_400)).await.unwrap().units
     }
 }
 

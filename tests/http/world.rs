@@ -26,7 +26,7 @@ use airi_server::core::model::hold::{Hold, HoldOutcome};
 use airi_server::core::model::ids::{EntryId, SessionId, UserId};
 use airi_server::core::model::ledger::{Balance, Debit, DebitOutcome, Entry, Flux, Standing};
 use airi_server::core::model::limits::{Admission, Limit};
-use airi_server::core::model::meter::MeterReading;
+use airi_server::core::model::meter::{MeterReading, Unsettled};
 use airi_server::core::model::oidc::Issuer;
 use airi_server::core::model::page::{Page, Window};
 use airi_server::core::model::secret::Secret;
@@ -41,7 +41,13 @@ use airi_server::ports::journal::Journal;
 use airi_server::ports::ledger::UsageMeter;
 use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
-use airi_server::ports::mocks::{MockAccountRepo, MockAccountSnapshots, MockAuditLog, MockBalanceCache, MockBillingRepo, MockBroadcaster, MockCharacterRepo, MockChatRepo, MockClientRepo, MockConfigStore, MockErasureRepo, MockGrantRepo, MockLedgerRepo, MockMailer, MockPasswordHasher, MockPaymentGateway, MockPaymentSignatures, MockPriceCache, MockProbe, MockProviderRepo, MockSessionRepo, MockSignatures, MockSlots, MockSocialLogin, MockSocialRepo, MockStreamingSpeech, MockTokenSigner, MockTtsEngine, MockUsageMeter, MockVault, MockVerificationRepo};
+use airi_server::ports::mocks::{
+    MockAccountRepo, MockAccountSnapshots, MockAuditLog, MockBalanceCache, MockBillingRepo, MockBroadcaster,
+    MockCharacterRepo, MockChatRepo, MockClientRepo, MockConfigStore, MockErasureRepo, MockGrantRepo, MockLedgerRepo,
+    MockMailer, MockPasswordHasher, MockPaymentGateway, MockPaymentSignatures, MockPriceCache, MockProbe,
+    MockProviderRepo, MockSessionRepo, MockSignatures, MockSlots, MockSocialLogin, MockSocialRepo, MockStreamingSpeech,
+    MockTokenSigner, MockTtsEngine, MockUsageMeter, MockVault, MockVerificationRepo,
+};
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
 use airi_server::ports::tts::{SpeechAttempt, SpeechFailure, SpokenAudio};
@@ -219,7 +225,9 @@ impl World {
             letters: Arc::new(letters),
             limits: limits.clone(),
         });
+        let chats = Arc::new(chats(&journal, &clock, &ids));
         let deletion = Arc::new(Deletion {
+            chats: chats.clone(),
             sign_in: sign_in.clone(),
             erasures: Arc::new(MockErasureRepo::new()),
             balances: Arc::new(MockBalanceCache::new()),
@@ -358,7 +366,7 @@ impl World {
                 ids: ids.clone(),
             }),
             billing: Arc::new(billing),
-            chats: Arc::new(chats(&journal, &clock, &ids)),
+            chats,
             admin: Arc::new(admin),
             health: Arc::new(Health { probes: self.probes }),
             oidc: Arc::new(oidc),
@@ -529,7 +537,7 @@ fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
 /// Takes one flux of every use.
 fn meter() -> MockUsageMeter {
     let mut meter = MockUsageMeter::new();
-    meter.expect_debt().returning(|_, _, _| Ok(0));
+    meter.expect_debt().returning(|_, _, _| Ok(Unsettled::default()));
     meter.expect_settle().returning(|_| {
         Ok(MeterReading { charged: Flux::ONE, unbilled: Flux::ZERO, debt: 0, balance: None, replayed: false })
     });

@@ -7,9 +7,11 @@ mod chats;
 mod completions;
 mod figures;
 mod first_byte;
+mod handshake;
 mod process;
 mod ready;
 mod socket;
+mod speech;
 mod streams;
 mod upstream;
 
@@ -31,6 +33,8 @@ const USAGE: &str = "usage: airi-load MODE [--NAME VALUE]… [-- COMMAND…]
   sockets      --server ADDR --tokens FILE --pid PID [--sockets 10000]
   fan-out      --server ADDR --other ADDR --tokens FILE [--rate 1000] [--batch 1] [--seconds 20]
   pull         --server ADDR --tokens FILE [--pulls 2000] [--chats 50] [--length 10000]
+  first-audio  --server ADDR --upstream ADDR --tokens FILE [--rounds 20]
+  speech-sockets --server ADDR --upstream ADDR --tokens FILE --pid PID [--sockets 200] [--seconds 10]
   ready        --server ADDR --log FILE [--runs 5] [--fresh DIR] -- COMMAND…    COMMAND is started anew for every run
 
 One figure a line: name, tabulator, value, tabulator, unit.";
@@ -60,6 +64,8 @@ async fn run() -> Result<(), Failure> {
         "sockets" => chats::idle(&options).await,
         "fan-out" => chats::fan_out(&options).await,
         "pull" => chats::pull(&options).await,
+        "first-audio" => speech::first_audio(&options).await,
+        "speech-sockets" => speech::sockets(&options).await,
         "ready" => ready::measure(&options).await,
         _ => Err(USAGE.into()),
     }

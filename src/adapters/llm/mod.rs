@@ -26,6 +26,8 @@ use addresses::{Reach, Resolver};
 pub use egress::{Admit, Connect, tls};
 
 const USER_AGENT: &str = concat!("airi-server/", env!("CARGO_PKG_VERSION"));
+/// What an upstream may send of a body before it is read, bytes: audio for a slow listener stays with its provider.
+const HTTP2_WINDOW: u32 = 128 * 1024;
 /// What is kept of the body of a refusal.
 const REFUSAL_BYTES: usize = 16 * 1024;
 /// How long the body of a refusal is waited for; the status alone is enough to go on.
@@ -92,6 +94,7 @@ fn configure(settings: &UpstreamSettings, reach: Reach) -> ClientBuilder {
         .connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
         .pool_max_idle_per_host(settings.pool_max_idle_per_host)
         .pool_idle_timeout(Duration::from_millis(settings.pool_idle_timeout_ms))
+        .http2_initial_stream_window_size(HTTP2_WINDOW)
         .http2_keep_alive_interval(Duration::from_secs(20))
         .http2_keep_alive_timeout(Duration::from_secs(10))
 }

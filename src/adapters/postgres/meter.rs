@@ -8,7 +8,7 @@ use super::fault::fault;
 use super::ledger_rows::{self, amount};
 use crate::core::model::ids::{RequestId, UserId};
 use crate::core::model::ledger::Flux;
-use crate::core::model::meter::{MeterReading, MeteredUse, Settlement, remembered, settle};
+use crate::core::model::meter::{MeterReading, MeteredUse, Settlement, Unsettled, remembered, settle};
 use crate::core::model::posting::LockedBalance;
 use crate::ports::Fault;
 use crate::ports::ledger::UsageMeter;
@@ -63,17 +63,31 @@ impl UsageMeter for PgMeter {
     }
 
     #[tracing::instrument(name = "postgres.meter.debt", skip_all)]
-    async fn debt(&self, user: &UserId, meter: &str, debt_lifetime: std::time::Duration) -> Result<i64, Fault> {
-        let row: Option<(i64, NaiveDateTime, NaiveDateTime)> = sqlx::query_as(
-            "select units, updated_at, clock_timestamp() at time zone 'UTC' \
-             from flux_meter_debt where user_id = $1 and meter = $2",
+    async fn debt(
+        &self,
+        user: &UserId,
+        meter: &'static str,
+        debt_lifetime: std::time::Duration,
+    ) -> Result<Unsettled, Fault> {
+        const OPERATION: &str = "postgres.meter.debt";
+        let row: (Option<i64>, Option<NaiveDateTime>, i64, NaiveDateTime) = sqlx::query_as(
+            "with clock as (select clock_timestamp() at time zone 'UTC' as now) \
+             select owed.units, owed.updated_at, \
+               (select coalesce(sum(amount), 0)::int8 from flux_hold where user_id = $1 and expires_at > clock.now), \
+               clock.now \
+             from clock left join flux_meter_debt owed on owed.user_id = $1 and owed.meter = $2",
         )
         .bind(user.as_str())
         .bind(meter)
-        .fetch_optional(&self.pool)
+        .fetch_one(&self.pool)
         .await
-        .map_err(fault("postgres.meter.debt"))?;
-        Ok(row.map_or(0, |(units, touched, now)| remembered(units, touched.and_utc(), now.and_utc(), debt_lifetime)))
+        .map_err(fault(OPERATION))?;
+        let (units, touched, held, now) = row;
+        let owed = units.zip(touched);
+        Ok(Unsettled {
+            units: owed.map_or(0, |(units, at)| remembered(units, at.and_utc(), now.and_utc(), debt_lifetime)),
+            held: amount(held, "flux_hold", "amount", user.as_str(), OPERATION)?,
+        })
     }
 }
 

@@ -26,6 +26,16 @@ impl Keys {
         Ok(self.name(format_args!("user:{}:flux:v", part(user.as_str())?)))
     }
 
+    /// Units the reference has not settled: decimal text.
+    pub(super) fn meter_debt(&self, user: &UserId, meter: &str) -> Result<String, Fault> {
+        Ok(self.name(format_args!("user:{}:flux-meter:{}:debt", part(user.as_str())?, part(meter)?)))
+    }
+
+    /// Such units on their way into the database.
+    pub(super) fn meter_debt_moving(&self, user: &UserId, meter: &str) -> Result<String, Fault> {
+        Ok(self.name(format_args!("user:{}:flux-meter:{}:debt:moving", part(user.as_str())?, part(meter)?)))
+    }
+
     /// The calls counted in the current window.
     pub(super) fn rate_limit(&self, route: &str, key: &str) -> Result<String, Fault> {
         Ok(self.name(format_args!("ratelimit:{}:{}", part(route)?, part(key)?)))
@@ -100,6 +110,7 @@ mod tests {
         let (keys, user) = (Keys::new(""), UserId::new(" u1 "));
         assert_eq!(keys.flux(&user).unwrap(), spelled("balanceCache"));
         assert_eq!(keys.chat_channel(&user).unwrap(), spelled("chatBroadcastChannel"));
+        assert_eq!(keys.meter_debt(&user, "tts").unwrap(), spelled("meterDebt").replace("<meter>", "tts"));
         assert_eq!(keys.config_channel(), spelled("invalidateChannel"));
         assert_eq!(keys.config("FLUX_PER_REQUEST").unwrap(), "config:FLUX_PER_REQUEST");
         assert_eq!(keys.rate_limit("openai.completions", "u1").unwrap(), "ratelimit:openai.completions:u1");

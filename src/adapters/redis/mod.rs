@@ -10,6 +10,7 @@ pub mod bus;
 pub mod config;
 mod keys;
 pub mod limits;
+pub mod moved_debt;
 mod pool;
 pub mod price_cache;
 pub mod slots;

@@ -9,7 +9,7 @@ use super::fault::fault;
 use super::ledger_rows::{self, amount, time};
 use crate::core::model::ids::{RequestId, UserId};
 use crate::core::model::ledger::Flux;
-use crate::core::model::meter::{MeterReading, MeteredUse, Settlement, remembered, settle};
+use crate::core::model::meter::{MeterReading, MeteredUse, Settlement, Unsettled, remembered, settle};
 use crate::core::model::posting::LockedBalance;
 use crate::ports::Fault;
 use crate::ports::ledger::UsageMeter;
@@ -65,13 +65,26 @@ impl UsageMeter for SqliteMeter {
     }
 
     #[tracing::instrument(name = "sqlite.meter.debt", skip_all)]
-    async fn debt(&self, user: &UserId, meter: &str, debt_lifetime: std::time::Duration) -> Result<i64, Fault> {
+    async fn debt(
+        &self,
+        user: &UserId,
+        meter: &'static str,
+        debt_lifetime: std::time::Duration,
+    ) -> Result<Unsettled, Fault> {
         const OPERATION: &str = "sqlite.meter.debt";
-        let Some((units, touched)) = find_debt(&self.db.readers, user, meter, OPERATION).await? else {
-            return Ok(0);
-        };
+        let owed = find_debt(&self.db.readers, user, meter, OPERATION).await?;
         let now = ledger_rows::clock(&self.db.readers).await.map_err(fault(OPERATION))?;
-        Ok(remembered(units, touched, now, debt_lifetime))
+        let held: i64 =
+            sqlx::query_scalar("select coalesce(sum(amount), 0) from flux_hold where user_id = ?1 and expires_at > ?2")
+                .bind(user.as_str())
+                .bind(now.timestamp_micros())
+                .fetch_one(&self.db.readers)
+                .await
+                .map_err(fault(OPERATION))?;
+        Ok(Unsettled {
+            units: owed.map_or(0, |(units, touched)| remembered(units, touched, now, debt_lifetime)),
+            held: amount(held, "flux_hold", "amount", user.as_str(), OPERATION)?,
+        })
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn speak(
         .header(FORMAT, format)
         .header(CONTENT_TYPE, "application/ssml+xml")
         .body(ssml(&attempt.text, voice, attempt.speed));
-    let response = send(request, limits).await?;
+    let response = send(egress, request, limits).await?;
     let content_type = announced_type(response.headers())?.unwrap_or_else(|| media_type_of(format).to_owned());
     audio(response, content_type, limits).await
 }

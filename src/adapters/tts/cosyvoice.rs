@@ -45,7 +45,7 @@ pub(super) async fn speak(
         input: Input { text: &attempt.text, voice: voice_of(attempt), format, rate: rate_of(attempt.speed) },
     };
     let request = egress.client.request(Method::POST, url).header(AUTHORIZATION, bearer(attempt)?).json(&call);
-    let answer = document(send(request, limits).await?, limits, ANSWER_CAP).await?;
+    let answer = document(send(egress, request, limits).await?, limits, ANSWER_CAP).await?;
     let address = file_address(&answer)?;
     let response = fetch(egress, attempt, &address, limits).await?;
     audio(response, media_type(format).to_owned(), limits).await
@@ -125,17 +125,19 @@ async fn fetch(
     let secure = (egress.admit)(secure.as_str()).map_err(|why| refused(&why))?;
     if plain.scheme() == "http" && plain.port().is_some() {
         // Nobody speaks TLS on a port of plain http.
-        return fetched(send(egress.client.get(plain), limits).await);
+        return fetched(send(egress, egress.client.get(plain), limits).await);
     }
-    let encrypted = egress.client.get(secure).send();
+    let request = egress.client.get(secure).build();
+    let request = request.map_err(|error| SpeechFailure::NoAudio(super::wire::explain(error)))?;
+    let encrypted = egress.bounded.send(request);
     let encrypted = tokio::time::timeout_at(limits.first_byte, encrypted).await.map_err(|_| SpeechFailure::Timeout)?;
     let response = match encrypted {
         Ok(response) => response,
         Err(error) if plain.scheme() == "http" && error.is_connect() => {
             // The name resolves through the same guarded resolver, and a literal address was judged above.
-            return fetched(send(egress.client.get(plain), limits).await);
+            return fetched(send(egress, egress.client.get(plain), limits).await);
         }
-        Err(error) => return Err(SpeechFailure::Transport(super::wire::explain(error))),
+        Err(error) => return Err(SpeechFailure::Transport(error.explain())),
     };
     if response.status().is_success() {
         return Ok(response);

@@ -16,7 +16,7 @@ use super::{Egress, stream_address};
 use crate::ports::tts::{SpeechAttempt, SpeechFailure, SpokenAudio};
 use crate::ports::upstream::UpstreamError;
 
-const PATH: &str = "/api-ws/v1/inference/";
+const PATH: &str = "/api-ws/v1/inference";
 
 pub(super) async fn speak(
     egress: &Egress,
@@ -25,9 +25,10 @@ pub(super) async fn speak(
     limits: Limits,
 ) -> Result<SpokenAudio, SpeechFailure> {
     let format = format_of(attempt)?;
+    let id = task_id(id);
     let address = stream_address(&attempt.base_url, PATH);
     let mut socket = open(egress, &address, bearer(attempt)?, limits.first_byte).await?;
-    let first = timeout_at(limits.first_byte, converse(&mut socket, attempt, format, id)).await;
+    let first = timeout_at(limits.first_byte, converse(&mut socket, attempt, format, &id)).await;
     let first = first.map_err(|_| SpeechFailure::Timeout)??;
     let rest = stream::unfold(Some(socket), |socket| async move {
         let mut socket = socket?;
@@ -38,6 +39,11 @@ pub(super) async fn speak(
         }
     });
     begin(stream::iter([Ok(first)]).chain(rest), media_type(format).to_owned(), limits).await
+}
+
+/// 32 hexadecimal digits, as the provider wants a task named, from as many characters of a fresh token.
+fn task_id(token: &str) -> String {
+    token.bytes().filter_map(|byte| char::from_digit(u32::from(byte) % 16, 16)).collect()
 }
 
 /// Says everything there is to say and waits for the first audio.
@@ -127,4 +133,17 @@ fn event(text: &str) -> Result<Said, SpeechFailure> {
 
 fn broken(error: &Error) -> SpeechFailure {
     SpeechFailure::Transport(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_named_in_hexadecimal_digits() {
+        let id = task_id("AZaz09bcdefghijklmnopqrstuvwxyAB");
+        assert_eq!(id.len(), 32);
+        assert!(id.bytes().all(|digit| digit.is_ascii_hexdigit()), "{id}");
+        assert_ne!(id, task_id("BZaz09bcdefghijklmnopqrstuvwxyAB"));
+    }
 }

@@ -1,6 +1,7 @@
 //! Speech providers over HTTP and WebSocket (contract `audio.md` §3, §4).
 
 mod azure;
+mod bounded;
 mod cosyvoice;
 mod cosyvoice_stream;
 mod socket;
@@ -24,13 +25,19 @@ use crate::ports::runtime::IdSource;
 use crate::ports::tts::{SpeechAttempt, SpeechFailure, SpokenAudio, TtsEngine};
 use wire::Limits;
 
+pub use bounded::Bounded;
 pub use streaming::UnspeechUpstream;
+
+/// What we call ourselves; Azure wants a name.
+const PRODUCT: &str = concat!("airi-server/", env!("CARGO_PKG_VERSION"));
 
 /// How providers are reached: what every upstream of this server shares, handed over by whoever assembles it.
 #[derive(Clone)]
 pub struct Egress {
     /// Follows no redirect, and resolves names to admitted addresses only.
     pub client: Client,
+    /// For bodies of audio: holds little of what was not taken yet.
+    pub bounded: Bounded,
     /// Reads an `http` or `https` address and refuses those an upstream may not have.
     pub admit: Admit,
     /// Connects to an admitted address of a host, for WebSockets.

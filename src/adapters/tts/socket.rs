@@ -11,10 +11,9 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 use url::Url;
 
-use super::Egress;
+use super::{Egress, PRODUCT};
 use crate::ports::tts::SpeechFailure;
 
-const PRODUCT: &str = concat!("airi-server/", env!("CARGO_PKG_VERSION"));
 /// What a socket reads and writes at once: hundreds of them are open at the same time.
 const BUFFER: usize = 8 * 1024;
 /// The longest frame of an upstream.

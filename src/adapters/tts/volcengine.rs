@@ -66,7 +66,7 @@ pub(super) async fn speak(
     let content_type = media_type(call.audio.encoding).to_owned();
     let url = (egress.admit)(&attempt.base_url).map_err(SpeechFailure::Misconfigured)?;
     let request = egress.client.post(url).header(AUTHORIZATION, authorization(attempt)?).json(&call);
-    let response = send(request, limits).await?;
+    let response = send(egress, request, limits).await?;
     let body = response.bytes_stream().map(|read| read.map_err(|error| UpstreamError::Transport(explain(error))));
     let audio = judged(body.boxed(), limits).await?;
     begin(audio, content_type, limits).await

@@ -2,7 +2,8 @@
 //!
 //! A frame is a header of four bytes (version and header size in words, kind and flags, encoding and compression,
 //! reserved), for numbered frames a signed sequence, then the size of the payload and the payload, all big-endian. The
-//! last piece of audio has a negative sequence.
+//! last piece of audio has a negative sequence, and flags that say so. Audio is never compressed; the text of an error
+//! may be.
 
 use bytes::{Buf, Bytes};
 use futures::{SinkExt, StreamExt, stream};
@@ -12,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::socket::{Socket, open};
 use super::volcengine::{Call, authorization, failure_of};
 use super::wire::{Limits, begin};
-use super::{Egress, stream_address};
+use super::{Egress, UNSUPPORTED_FORMAT, stream_address};
 use crate::ports::tts::{SpeechAttempt, SpeechFailure, SpokenAudio};
 use crate::ports::upstream::UpstreamError;
 
@@ -21,6 +22,8 @@ const PATH: &str = "/api/v1/tts/ws_binary";
 const REQUEST_HEADER: [u8; 4] = [0x11, 0x10, 0x10, 0x00];
 const AUDIO: u8 = 0xb;
 const ERROR: u8 = 0xf;
+/// The flag of the last piece.
+const LAST: u8 = 0b10;
 
 pub(super) async fn speak(
     egress: &Egress,
@@ -29,6 +32,10 @@ pub(super) async fn speak(
     limits: Limits,
 ) -> Result<SpokenAudio, SpeechFailure> {
     let call = Call::of(attempt, id, "submit")?;
+    if call.media_type() == "audio/wav" {
+        // The provider cannot stream it: its header tells a length that is not known yet.
+        return Err(UNSUPPORTED_FORMAT);
+    }
     let address = stream_address(&attempt.base_url, PATH);
     let mut socket = open(egress, &address, authorization(attempt)?, limits.first_byte).await?;
     let request = request(&call).ok_or_else(|| SpeechFailure::Misconfigured("the request is too long".to_owned()))?;
@@ -82,7 +89,7 @@ async fn next(socket: &mut Socket) -> Result<Piece, SpeechFailure> {
 /// The audio of a frame; `None` for an acknowledgement.
 fn piece(mut frame: Bytes) -> Result<Option<Piece>, SpeechFailure> {
     let garbled = || SpeechFailure::NoAudio("a frame that is none of the protocol".to_owned());
-    let [first, second, ..] = *frame else { return Err(garbled()) };
+    let [first, second, third, ..] = *frame else { return Err(garbled()) };
     let header = usize::from(first & 0x0f) * 4;
     if first >> 4 != 1 || header < 4 || frame.len() < header {
         return Err(garbled());
@@ -90,18 +97,20 @@ fn piece(mut frame: Bytes) -> Result<Option<Piece>, SpeechFailure> {
     frame.advance(header);
     match (second >> 4, second & 0x0f) {
         (AUDIO, 0) => Ok(None),
-        (AUDIO, _) => {
+        (AUDIO, flags) => {
             let sequence = frame.try_get_i32().map_err(|_| garbled())?;
             let size = frame.try_get_u32().map_err(|_| garbled())? as usize;
             if frame.len() < size {
                 return Err(garbled());
             }
-            Ok(Some(Piece { audio: frame.split_to(size), last: sequence < 0 }))
+            Ok(Some(Piece { audio: frame.split_to(size), last: sequence < 0 || flags & LAST != 0 }))
         }
         (ERROR, _) => {
             let code = frame.try_get_u32().map_err(|_| garbled())?;
             let size = frame.try_get_u32().map_err(|_| garbled())? as usize;
-            let message = String::from_utf8_lossy(&frame[..size.min(frame.len())]).into_owned();
+            let plain = third & 0x0f == 0;
+            let message = if plain { &frame[..size.min(frame.len())] } else { b"a compressed message" };
+            let message = String::from_utf8_lossy(message).into_owned();
             Err(failure_of(i64::from(code), &message))
         }
         _ => Ok(None),
@@ -128,6 +137,13 @@ mod tests {
         assert_eq!(last, Piece { audio: Bytes::from_static(b"z"), last: true });
         let refused = piece(frame(0xf0, &[3_003, 4], b"busy")).unwrap_err();
         assert!(matches!(refused, SpeechFailure::Status { status: 429, .. }), "{refused}");
+        let flagged = piece(frame(0xb2, &[5, 1], b"z")).unwrap().unwrap();
+        assert!(flagged.last);
+        let mut packed = frame(0xf0, &[3_003, 2], b"\x1f\x8b").to_vec();
+        packed[2] = 0x11;
+        let refused = piece(packed.into()).unwrap_err();
+        let SpeechFailure::Status { status: 429, body, .. } = refused else { panic!("{refused}") };
+        assert!(!body.contains(&0x1f), "what is packed is not shown");
         for garbage in [&b""[..], b"x", b"\x11", b"\x11\xb1\x10\x00\x00", b"\x21\xb1\x10\x00", b"\x1f\xb1\x10\x00"] {
             assert!(piece(Bytes::from_static(garbage)).is_err(), "{garbage:?}");
         }

@@ -10,6 +10,7 @@ use reqwest::header::{DATE, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response};
 use tokio::time::{Instant, timeout_at};
 
+use super::Egress;
 use crate::core::model::tts::MAX_AUDIO;
 use crate::ports::tts::{SpeechFailure, SpokenAudio};
 use crate::ports::upstream::{ByteStream, Patience, UpstreamError};
@@ -38,10 +39,11 @@ impl Limits {
 }
 
 /// A success whose head has arrived.
-pub(super) async fn send(request: RequestBuilder, limits: Limits) -> Result<Response, SpeechFailure> {
+pub(super) async fn send(egress: &Egress, request: RequestBuilder, limits: Limits) -> Result<Response, SpeechFailure> {
     let request = request.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let sent = timeout_at(limits.first_byte, request.send()).await.map_err(|_| SpeechFailure::Timeout)?;
-    let response = sent.map_err(|error| SpeechFailure::Transport(explain(error)))?;
+    let request = request.build().map_err(|error| SpeechFailure::Misconfigured(explain(error)))?;
+    let sent = timeout_at(limits.first_byte, egress.bounded.send(request)).await.map_err(|_| SpeechFailure::Timeout)?;
+    let response = sent.map_err(|error| SpeechFailure::Transport(error.explain()))?;
     let status = response.status();
     if !status.is_success() {
         let retry_after = retry_after(response.headers());
@@ -165,7 +167,11 @@ pub(super) fn said(bytes: &[u8]) -> String {
 
 /// The chain of causes on one line, without the address: its query may hold a key.
 pub(super) fn explain(error: reqwest::Error) -> String {
-    let error = error.without_url();
+    chain(&error.without_url())
+}
+
+/// An error with its causes.
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

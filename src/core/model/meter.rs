@@ -44,6 +44,15 @@ pub struct MeterReading {
     pub replayed: bool,
 }
 
+/// What a user owes and cannot pay with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Units that are not worth a flux yet, or that the balance did not afford.
+    pub units: i64,
+    /// Flux set aside for other calls: a settlement leaves it alone, so what it can take is the balance less this.
+    pub held: Flux,
+}
+
 /// What accumulated units come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settlement {

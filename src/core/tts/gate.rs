@@ -13,6 +13,7 @@ use crate::core::model::config::{FluxPer1kCharsTts, TtsDebtTtlSeconds};
 use crate::core::model::fact::Fact;
 use crate::core::model::ids::{RequestId, UserId};
 use crate::core::model::ledger::Flux;
+use crate::core::model::meter::Unsettled;
 use crate::core::model::tts::{METER, affords, units_per_flux};
 use crate::ports::journal::Journal;
 use crate::ports::ledger::UsageMeter;
@@ -89,7 +90,8 @@ impl Gate {
         Ok(balance)
     }
 
-    /// Judges `units` exactly, beside what is unsettled and what other calls of this process have under way.
+    /// Judges `units` exactly, beside what is unsettled, what holds set aside, and what other calls of this process have
+    /// under way.
     pub async fn admit(
         &self,
         user: UserId,
@@ -98,13 +100,13 @@ impl Gate {
         balance: Flux,
         units: i64,
     ) -> Result<Admission, Error> {
-        let debt = self.meter.debt(&user, METER, tariff.debt_lifetime).await?;
+        let Unsettled { units: debt, held: set_aside } = self.meter.debt(&user, METER, tariff.debt_lifetime).await?;
         let needed = debt.saturating_add(units) / tariff.units_per_flux;
-        let mut balance = balance;
-        if balance.get() <= needed.saturating_add(TRUSTED_DISTANCE) {
-            balance = self.ledger.settled(&user).await?;
+        let mut available = balance.saturating_sub(set_aside);
+        if available.get() <= needed.saturating_add(TRUSTED_DISTANCE) {
+            available = self.ledger.settled(&user).await?.saturating_sub(set_aside);
         }
-        let fits = |held| affords(balance.get(), debt, held, units, tariff.units_per_flux);
+        let fits = |held| affords(available.get(), debt, held, units, tariff.units_per_flux);
         let Some(held) = self.in_flight.hold(&user, units, fits) else {
             self.journal.record(Fact::PreflightRejected { meter: METER });
             return Err(Error::new(Code::InsufficientFlux));

@@ -98,6 +98,11 @@ impl Database {
         query.fetch_one(&self.0.pool).await.unwrap()
     }
 
+    pub(crate) async fn units(&self, user: &UserId) -> i64 {
+        let sum = "select coalesce(sum(units), 0)::int8 from flux_meter_usage where user_id = $1";
+        sqlx::query_scalar(sum).bind(user.as_str()).fetch_one(&self.0.pool).await.unwrap()
+    }
+
     async fn run(&self, query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>) {
         query.execute(&self.0.pool).await.unwrap();
     }

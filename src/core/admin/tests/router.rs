@@ -56,6 +56,10 @@ async fn a_fault_is_named_and_nothing_is_written() {
             "slices.0.upstreamURL",
         ),
         (
+            json!({"kind": "volcengine", "modelName": "v", "appid": "a", "baseURL": "ws://x.io/s", "plaintextKey": KEY}),
+            "slices.0.baseURL",
+        ),
+        (
             json!({"kind": "openrouter", "modelName": "m", "overrideModel": "o", "plaintextKey": KEY, "x": 1}),
             "slices.0.x",
         ),
@@ -229,4 +233,14 @@ async fn a_key_is_seen_nowhere() {
     assert!(!told.contains(KEY));
     drop((rows, facts));
     assert_eq!(world.seen.outcomes(), [("begun", 0), ("applied", 200), ("read", 200)]);
+}
+
+#[tokio::test]
+async fn a_socket_address_chooses_the_streaming_form_of_a_speech_provider() {
+    let world = world(Policy::default());
+    let slice =
+        json!({"kind": "volcengine", "modelName": "v", "appid": "a", "baseURL": "wss://x.io/s", "plaintextKey": KEY});
+    apply(&world, &json!({"slices": [slice]})).await.unwrap();
+    let tree = world.store.json("LLM_ROUTER_CONFIG");
+    assert_eq!(tree["tts"]["models"]["v"]["upstreams"][0]["baseURL"], "wss://x.io/s");
 }

@@ -30,6 +30,17 @@ pub(super) fn address_or(
     checked_address(members, name, text, policy)
 }
 
+/// The same for a provider that also speaks over a socket: a `ws` or `wss` address chooses that form.
+pub(super) fn address_or_socket(
+    members: &mut Members<'_>,
+    name: &'static str,
+    default: &str,
+    policy: AddressPolicy,
+) -> Option<String> {
+    let socket = members.peek(name).is_some_and(|value| value.as_str().is_some_and(|text| text.starts_with("ws")));
+    if socket { socket_address(members, name, policy) } else { address_or(members, name, default, policy) }
+}
+
 /// Address of a socket that must be there.
 pub(super) fn socket_address(members: &mut Members<'_>, name: &'static str, policy: AddressPolicy) -> Option<String> {
     let text = members.text(name, 500)?;

@@ -92,6 +92,11 @@ impl<'a> Members<'a> {
         found
     }
 
+    /// A member that may be there, left where it is.
+    pub(super) fn peek(&self, name: &str) -> Option<&Value> {
+        self.map.get(name)
+    }
+
     /// A member that may be there.
     pub(super) fn optional(&mut self, name: &'static str) -> Option<Value> {
         self.known.push(name);

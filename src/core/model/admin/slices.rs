@@ -4,7 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::STREAMING_LABEL;
 use super::address::AddressPolicy;
-use super::fields::{TIMEOUT_MS, address, address_or, checked_key, header_template, plaintext_key, socket_address};
+use super::fields::{
+    TIMEOUT_MS, address, address_or, address_or_socket, checked_key, header_template, plaintext_key, socket_address,
+};
 use super::reading::Members;
 use crate::core::model::ids::KeyEntryId;
 use crate::core::model::llm::{FallbackTriggers, LlmUpstreamEntry, TtsUpstreamEntry};
@@ -326,7 +328,7 @@ fn read_volcengine(members: &mut Members<'_>, kind: &'static str, policy: Addres
     let model = members.slot_name("modelName");
     let app_id = members.text("appid", 200);
     let cluster = members.optional_text("cluster", 200);
-    let base_url = address_or(members, "baseURL", "https://openspeech.bytedance.com/api/v1/tts", policy);
+    let base_url = address_or_socket(members, "baseURL", "https://openspeech.bytedance.com/api/v1/tts", policy);
     let key = plaintext_key(members);
     let id = members.optional_slot_name("keyEntryId").unwrap_or_else(|| "volcengine-tts-prod-1".to_owned());
     let mut params = json!({"appid": app_id?});
