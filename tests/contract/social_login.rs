@@ -11,7 +11,7 @@ use airi_server::ports::social::{Departure, Return, SocialLogin};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use poem::listener::{Acceptor, Listener, TcpListener};
-use poem::web::{Form, Path};
+use poem::web::{Data, Form, Path};
 use poem::{EndpointExt, Request, Response, Route, get, handler, post};
 use serde_json::{Value, json};
 use url::Url;
@@ -23,7 +23,7 @@ type Seen = Arc<Mutex<Vec<BTreeMap<String, String>>>>;
 fn token(
     Path(provider): Path<String>,
     Form(form): Form<BTreeMap<String, String>>,
-    seen: poem::web::Data<&Seen>,
+    Data(seen): Data<&Seen>,
 ) -> Response {
     let code = form.get("code").cloned().unwrap_or_default();
     seen.lock().unwrap().push(form);
@@ -67,6 +67,7 @@ async fn world() -> (HttpSocial, Seen) {
     let acceptor = TcpListener::bind("127.0.0.1:0").into_acceptor().await.unwrap();
     let base = format!("http://{}", acceptor.local_addr()[0].as_socket_addr().unwrap());
     let doors = Route::new().at("/token/:provider", post(token)).at("/api/*", get(api)).data(seen.clone());
+    #[expect(clippy::disallowed_methods, reason = "ends with the test")]
     tokio::spawn(poem::Server::new_with_acceptor(acceptor).run(doors));
     let registration = |provider: &str| Registration {
         client_id: "our-id".to_owned(),
