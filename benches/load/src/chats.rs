@@ -55,7 +55,7 @@ pub(crate) async fn fan_out(options: &Options) -> Result<(), Failure> {
                 let (quiet, ear) = socket::open(there, token).await?;
                 let sent = Rc::new(RefCell::new(VecDeque::new()));
                 let counted = Rc::clone(&answered);
-                running.push(tokio::task::spawn_local(async move {
+                let answers = async move {
                     for _ in 0..rounds {
                         let answer = own.hear().await?;
                         find(&answer, b"send-messages-receive-i")
@@ -63,15 +63,15 @@ pub(crate) async fn fan_out(options: &Options) -> Result<(), Failure> {
                         counted.set(counted.get() + 1);
                     }
                     Ok::<_, Failure>(())
-                }));
+                };
                 let at = begin + pace.mul_f64(n as f64 / PAIRS as f64);
                 let talking = talk(mouth, n, at, pace, (rounds, batch), Rc::clone(&sent));
-                let hearing = listen(ear, rounds, sent, Rc::clone(&delays));
+                let hearing = listen(ear, rounds * batch, sent, Rc::clone(&delays));
                 running.push(tokio::task::spawn_local(async move {
-                    // Both ends stay open until everything was heard.
-                    let (_mouth, ()) = tokio::try_join!(talking, hearing)?;
+                    // Both ends stay open until everything was heard: a push may arrive before its answer.
+                    let (_mouth, (), ()) = tokio::try_join!(talking, hearing, answers)?;
                     drop(quiet);
-                    Ok(())
+                    Ok::<_, Failure>(())
                 }));
             }
             let patience = Duration::from_secs(seconds * 2 + 20);
@@ -112,7 +112,7 @@ async fn talk(
             .map(|n| format!(r#"{{"id":"{run}-{round}-{n}","role":"user","content":"How was your day? Tell me."}}"#))
             .collect();
         let content = format!(r#"{{"chatId":"load-{}","messages":[{}]}}"#, pair + 1, messages.join(","));
-        sent.borrow_mut().push_back(due);
+        sent.borrow_mut().extend((0..batch).map(|_| due));
         mouth.say(&call("chat:send-messages", &content)).await?;
     }
     Ok(mouth)
@@ -120,17 +120,29 @@ async fn talk(
 
 async fn listen(
     mut ear: Ear,
-    rounds: u64,
+    mut left: u64,
     sent: Rc<RefCell<VecDeque<Instant>>>,
     delays: Rc<RefCell<Vec<f64>>>,
 ) -> Result<(), Failure> {
-    for _ in 0..rounds {
+    while left > 0 {
         let frame = ear.hear().await?;
         find(&frame, b"chat:new-messages").ok_or("an unexpected frame")?;
-        let due = sent.borrow_mut().pop_front().ok_or("a push nobody made")?;
-        delays.borrow_mut().push(due.elapsed().as_secs_f64() * 1_000.0);
+        // What is read from the log after a publication failed may be several pushes in one.
+        let count = number(&frame, b"\"toSeq\":")? + 1 - number(&frame, b"\"fromSeq\":")?;
+        for _ in 0..count {
+            let due = sent.borrow_mut().pop_front().ok_or("a message nobody sent")?;
+            delays.borrow_mut().push(due.elapsed().as_secs_f64() * 1_000.0);
+        }
+        left = left.saturating_sub(count);
     }
     Ok(())
+}
+
+fn number(frame: &[u8], name: &[u8]) -> Result<u64, Failure> {
+    let start = find(frame, name).ok_or("a number is missing")? + name.len();
+    let digits: String =
+        frame[start..].iter().take_while(|byte| byte.is_ascii_digit()).map(|byte| *byte as char).collect();
+    Ok(digits.parse()?)
 }
 
 fn call(name: &str, content: &str) -> String {

@@ -37,7 +37,7 @@ impl Sockets {
 
 /// Buffers small enough for many idle sockets; one frame is one message at most.
 fn config(largest_frame: usize) -> WebSocketConfig {
-    const READ_BUFFER: usize = 4 * 1024;
+    const READ_BUFFER: usize = 2 * 1024;
     WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
