@@ -1,12 +1,10 @@
 //! First audio of many calls at once, and memory while many speech sockets are open.
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Barrier;
 use tokio::task::LocalSet;
 
 use crate::caller::{Caller, find};
@@ -18,13 +16,14 @@ const AT_ONCE: usize = 50;
 /// How long the fake provider takes to its first audio.
 const THINKING: Duration = Duration::from_millis(200);
 
-/// Rounds of calls, each round all at once: half of the rounds straight to the provider, half through the server.
+/// Rounds of calls, straight to the provider and through the server in turn. The calls of a round begin evenly over the
+/// time a provider takes, so that all of them are under way together, as those of people are. One user a connection.
 pub(crate) async fn first_audio(options: &Options) -> Result<(), Failure> {
     let (server, upstream) = (options.address("server")?, options.address("upstream")?);
     provider(upstream).await?;
     let rounds = options.number("rounds", 20)? as usize;
     let tokens = options.tokens()?;
-    if tokens.len() < AT_ONCE * (rounds + 1) {
+    if tokens.len() < AT_ONCE {
         return Err("there must be a user for every call".into());
     }
     let local = LocalSet::new();
@@ -34,10 +33,9 @@ pub(crate) async fn first_audio(options: &Options) -> Result<(), Failure> {
             let mut gateway = callers(server).await?;
             let (mut direct, mut through) = (Vec::new(), Vec::new());
             for round in 0..=rounds {
-                let users = &tokens[round * AT_ONCE..];
-                let request = |n: usize| synthesis(upstream, "/v1", &users[n]);
+                let request = |n: usize| synthesis(upstream, "/v1", &tokens[n]);
                 let times = all(&mut straight, request).await?;
-                let request = |n: usize| synthesis(server, "/api/v1/audio/speech", &users[n]);
+                let request = |n: usize| synthesis(server, "/api/v1/audio/speech", &tokens[n]);
                 let slower = all(&mut gateway, request).await?;
                 // The first round opens the connections.
                 if round > 0 {
@@ -66,17 +64,16 @@ async fn callers(address: SocketAddr) -> Result<Vec<Option<Caller>>, Failure> {
     Ok(callers)
 }
 
-/// One call on each connection, all at once; ms to the first byte of each.
+/// One call on each connection; ms to the first byte of each.
 async fn all(callers: &mut [Option<Caller>], request: impl Fn(usize) -> Vec<u8>) -> Result<Vec<f64>, Failure> {
-    let barrier = Rc::new(Barrier::new(AT_ONCE));
     let calls: Vec<_> = callers
         .iter_mut()
         .enumerate()
         .filter_map(|(n, caller)| Some((caller.take()?, request(n))))
-        .map(|(mut caller, request)| {
-            let barrier = Rc::clone(&barrier);
+        .enumerate()
+        .map(|(n, (mut caller, request))| {
             tokio::task::spawn_local(async move {
-                barrier.wait().await;
+                tokio::time::sleep(THINKING * u32::try_from(n)? / u32::try_from(AT_ONCE)?).await;
                 let (asked, mut first) = (Instant::now(), None);
                 caller.call(&request, || first = Some(asked.elapsed())).await?.succeeded()?;
                 let first = first.ok_or("there was no audio")?.as_secs_f64() * 1e3;
