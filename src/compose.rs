@@ -165,7 +165,8 @@ impl World {
                     // Two processes with one configured name would silence each other.
                     |name| format!("{name}-{}", ids.id()),
                 ));
-                external::coordination(redis, instance, &clock, &journal, people, &ids, &storage.meter).await?
+                let behind = external::Behind { people, meter: storage.meter.clone() };
+                external::coordination(redis, instance, &clock, &journal, &ids, behind).await?
             }
             None => embedded::coordination(&clock, people),
         };

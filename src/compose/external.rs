@@ -75,14 +75,19 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
     })
 }
 
+/// What stands behind what is kept in Redis.
+pub(super) struct Behind {
+    pub(super) people: Arc<MemorySnapshots>,
+    pub(super) meter: Arc<dyn UsageMeter>,
+}
+
 pub(super) async fn coordination(
     settings: &RedisSettings,
     instance: InstanceId,
     clock: &Arc<dyn Clock>,
     journal: &Arc<dyn Journal>,
-    people: Arc<MemorySnapshots>,
     ids: &Arc<dyn IdSource>,
-    meter: &Arc<dyn UsageMeter>,
+    Behind { people, meter }: Behind,
 ) -> Result<Coordination, StartError> {
     let redis = Redis::new(settings)?;
     let bus = Bus::start(&redis, journal.clone())?;
@@ -99,7 +104,7 @@ pub(super) async fn coordination(
         }),
         meter: Some(Arc::new(RedisMovedDebt {
             redis: redis.clone(),
-            meter: meter.clone(),
+            meter,
             ids: ids.clone(),
             journal: journal.clone(),
         })),

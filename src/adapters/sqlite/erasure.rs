@@ -42,18 +42,19 @@ const STEPS: &[(&str, &str)] = &[
     ("debts", "DELETE FROM flux_meter_debt WHERE user_id = ?1 AND ?2 IS NOT NULL"),
     // A chat of two people stays for the other one; then it is treated like a group.
     (
-        "messages",
-        "UPDATE messages SET deleted_at = ?2, updated_at = ?2
-         WHERE sender_id = ?1 AND deleted_at IS NULL AND chat_id IN (
+        "chats",
+        "UPDATE chats SET deleted_at = ?2, updated_at = ?2
+         WHERE deleted_at IS NULL AND id IN (
              SELECT chats.id FROM chats JOIN chat_members AS mine ON mine.chat_id = chats.id
              WHERE mine.member_type = 'user' AND mine.user_id = ?1 AND chats.type IN ('private', 'bot')
                AND NOT EXISTS (SELECT 1 FROM chat_members AS other WHERE other.chat_id = chats.id
                                AND other.member_type = 'user' AND other.user_id <> ?1))",
     ),
+    // After their chats, whose rows a push locks first.
     (
-        "chats",
-        "UPDATE chats SET deleted_at = ?2, updated_at = ?2
-         WHERE deleted_at IS NULL AND id IN (
+        "messages",
+        "UPDATE messages SET deleted_at = ?2, updated_at = ?2
+         WHERE sender_id = ?1 AND deleted_at IS NULL AND chat_id IN (
              SELECT chats.id FROM chats JOIN chat_members AS mine ON mine.chat_id = chats.id
              WHERE mine.member_type = 'user' AND mine.user_id = ?1 AND chats.type IN ('private', 'bot')
                AND NOT EXISTS (SELECT 1 FROM chat_members AS other WHERE other.chat_id = chats.id

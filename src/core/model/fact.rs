@@ -6,6 +6,7 @@ use super::chats::ChatEvent;
 use super::ids::{KeyEntryId, RequestId, UserId};
 use super::ledger::{EntryKind, Flux};
 use super::request_log::LoggedRequest;
+pub use super::stream_end::{InterruptionStage, StreamEnd};
 
 /// One thing that happened. Never holds a prompt, an answer, a key, a token or an address.
 #[derive(Clone, Debug, PartialEq)]
@@ -395,48 +396,4 @@ pub enum Fact {
         /// `like`, `unlike`, `bookmark` or `unbookmark`.
         action: &'static str,
     },
-}
-
-/// How a streamed answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamEnd {
-    /// Completely.
-    Done,
-    /// The client left.
-    ClientClosed,
-    /// The upstream broke it off or sent an error event.
-    UpstreamError,
-    /// No byte for too long, or too long in all.
-    IdleTimeout,
-}
-
-impl StreamEnd {
-    /// The metric label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::ClientClosed => "client_closed",
-            Self::UpstreamError => "upstream_error",
-            Self::IdleTimeout => "idle_timeout",
-        }
-    }
-}
-
-/// How far a stream was when it broke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InterruptionStage {
-    /// Nothing had been delivered.
-    BeforeFirstChunk,
-    /// Something had.
-    MidStream,
-}
-
-impl InterruptionStage {
-    /// The metric label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::BeforeFirstChunk => "before_first_chunk",
-            Self::MidStream => "mid_stream",
-        }
-    }
 }

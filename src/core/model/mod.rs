@@ -32,6 +32,7 @@ pub mod request_log;
 pub mod sealed;
 pub mod secret;
 pub mod social;
+pub mod stream_end;
 pub mod texts;
 pub mod tts;
 pub mod validation;
