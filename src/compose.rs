@@ -19,6 +19,7 @@ use crate::adapters::memory::session_cache::CachedSessions;
 use crate::adapters::runtime::{RandomIds, SystemClock, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
 use crate::adapters::sandbox_voice::SandboxVoice;
+use crate::adapters::tiktoken::Tiktoken;
 use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
 use crate::adapters::tts::{Egress, Engines, UnspeechUpstream};
 use crate::adapters::{postgres, sqlite};
@@ -155,6 +156,7 @@ impl World {
             limits: coordination.limits,
             slots: coordination.slots,
             llm: Arc::new(SandboxUpstream { inner: upstream, clock: clock.clone() }),
+            counter: Arc::new(Tiktoken::new()),
             tts: Arc::new(SandboxVoice { inner: voice }),
             speech: Arc::new(UnspeechUpstream { egress }),
             vault: Arc::new(EnvelopeVault::new(&secrets.master_key, settings.llm.master_key_previous.as_ref())?),

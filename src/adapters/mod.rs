@@ -15,4 +15,5 @@ pub mod sandbox;
 pub mod sandbox_voice;
 pub mod sqlite;
 pub mod telemetry;
+pub mod tiktoken;
 pub mod tts;

@@ -11,6 +11,7 @@ use crate::adapters::llm::{HttpUpstream, UpstreamSettings};
 use crate::adapters::runtime::{RandomIds, TrackedTasks};
 use crate::adapters::sandbox::SandboxUpstream;
 use crate::adapters::sandbox_voice::SandboxVoice;
+use crate::adapters::tiktoken::Tiktoken;
 use crate::adapters::sqlite;
 use crate::adapters::tts::{Engines, UnspeechUpstream};
 use crate::core::Policies;
@@ -55,6 +56,7 @@ pub async fn ports() -> Result<Ports, Fault> {
         limits: coordination.limits,
         slots: coordination.slots,
         llm: Arc::new(SandboxUpstream { inner: upstream, clock: clock.clone() }),
+        counter: Arc::new(Tiktoken::new()),
         tts: Arc::new(SandboxVoice { inner: voice }),
         speech: Arc::new(UnspeechUpstream { egress }),
         vault: Arc::new(vault),

@@ -57,6 +57,8 @@ pub struct Ports {
     pub slots: Arc<dyn limits::Slots>,
     /// OpenAI-compatible upstreams.
     pub llm: Arc<dyn llm::LlmUpstream>,
+    /// Tokens nobody else counted.
+    pub counter: Arc<dyn llm::TokenCounter>,
     /// Speech engines.
     pub tts: Arc<dyn tts::TtsEngine>,
     /// The streaming speech upstream.
