@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use poem::http::{HeaderValue, StatusCode};
 use poem::web::Data;
-use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response};
+use poem::{Endpoint, EndpointExt, IntoResponse, Response};
 use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type;

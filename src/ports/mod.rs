@@ -96,7 +96,7 @@ pub mod mocks {
     pub use super::journal::MockJournal;
     pub use super::ledger::{MockBalanceCache, MockLedgerRepo, MockUsageMeter};
     pub use super::limits::{MockRateLimiter, MockSlots};
-    pub use super::llm::MockLlmUpstream;
+    pub use super::llm::{MockLlmUpstream, MockTokenCounter};
     pub use super::oidc::MockPasswordHasher;
     pub use super::probe::MockProbe;
     pub use super::providers::MockProviderRepo;

@@ -32,5 +32,6 @@ mod request_log;
 mod sessions;
 mod slots;
 mod speech;
+mod token_counter;
 mod vault;
 mod world;

@@ -15,6 +15,7 @@ mod stores;
 mod abandoned;
 mod crash;
 mod foreign_clients;
+mod holds;
 mod outages;
 mod start;
 mod upstreams;

@@ -35,8 +35,8 @@ use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
     MockAccountRepo, MockAuditLog, MockBalanceCache, MockCharacterRepo, MockConfigStore, MockLedgerRepo,
-    MockPasswordHasher, MockProbe, MockProviderRepo, MockSessionRepo, MockSlots, MockStreamingSpeech, MockTtsEngine,
-    MockUsageMeter, MockVault,
+    MockPasswordHasher, MockProbe, MockProviderRepo, MockSessionRepo, MockSlots, MockStreamingSpeech, MockTokenCounter,
+    MockTtsEngine, MockUsageMeter, MockVault,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
@@ -217,6 +217,7 @@ impl World {
                 ids: ids.clone(),
             },
             storage: Liveness { probe: Arc::new(answering()), clock: clock.clone(), last: LastAnswer::default() },
+            counter: Arc::new(counter()),
             clock: clock.clone(),
         };
         let limits = Arc::new(Limits { limiter: Arc::new(OneWindow::default()), journal: journal.clone() });
@@ -450,6 +451,14 @@ fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
         Ok(Page::cut(entries.clone(), window.limit))
     });
     repo
+}
+
+/// A token for every four bytes.
+fn counter() -> MockTokenCounter {
+    let mut counter = MockTokenCounter::new();
+    counter.expect_ready().returning(|| ());
+    counter.expect_count().returning(|text| (text.len() as u64).div_ceil(4));
+    counter
 }
 
 /// Takes one flux of every use.

@@ -142,21 +142,20 @@ impl Allowance {
 
     /// Whether more should be set aside by now, or the lease be renewed.
     pub fn runs_low(&self, said: u64) -> bool {
-        let limited = self.bound.limit.is_some_and(|limit| self.tokens() >= limit && said <= limit);
-        let low = !self.refused && !limited && said.saturating_mul(4) >= self.tokens().saturating_mul(3);
         let spent = self.clock.elapsed().saturating_sub(self.renewed);
-        low || spent >= self.pledge.lease() / 3
+        self.needs_more(said) || spent >= self.pledge.lease() / 3
     }
 
-    /// Asks for another slice.
+    /// Asks for another slice when more is needed, else only for the same for longer.
     pub fn grow(&mut self, said: u64) -> BoxFuture<'static, Growth> {
         self.renewed = self.clock.elapsed();
         let pledge = Arc::clone(&self.pledge);
         let held = pledge.held();
         let next = said.max(self.tokens()).saturating_add(SLICE.saturating_mul(self.bound.choices));
         let most = self.bound.price(next.min(self.bound.limit.unwrap_or(u64::MAX).max(said)));
+        let enough = !self.needs_more(said) || most <= held;
         async move {
-            if most <= held {
+            if enough {
                 return pledge.extend(held, held).await;
             }
             match pledge.extend(Flux::saturating(held.get() + 1), most).await {
@@ -178,6 +177,11 @@ impl Allowance {
     /// Takes note of what an extension brought.
     pub fn hear(&mut self, growth: Growth) {
         self.refused = growth == Growth::Refused;
+    }
+
+    fn needs_more(&self, said: u64) -> bool {
+        let limited = self.bound.limit.is_some_and(|limit| self.tokens() >= limit && said <= limit);
+        !self.refused && !limited && said.saturating_mul(4) >= self.tokens().saturating_mul(3)
     }
 
     fn tokens(&self) -> u64 {

@@ -59,6 +59,8 @@ pub struct Metered {
     allowance: Option<Allowance>,
     growing: Option<BoxFuture<'static, Growth>>,
     tells_price: bool,
+    /// Whether the client holds a line whose end is missing.
+    inside_line: bool,
     /// What the call cost, once that is known.
     receipt: Option<oneshot::Receiver<Flux>>,
     /// What is still to be said after the upstream is gone, the next at the end.
@@ -81,6 +83,7 @@ impl Metered {
             allowance: None,
             growing: None,
             tells_price: false,
+            inside_line: false,
             receipt: None,
             epilogue: Vec::new(),
         }
@@ -88,19 +91,22 @@ impl Metered {
 
     /// Ends a stream that was charged with a comment that tells how much. Only for event streams, whose readers pass
     /// over comments.
-    pub fn with_receipt(self) -> Self {
-        Self { tells_price: true, ..self }
+    pub fn with_receipt(mut self) -> Self {
+        self.tells_price = true;
+        self
     }
 
     /// Lets no more be said than is paid beforehand; the scanner must be counting.
-    pub fn within(self, allowance: Option<Allowance>) -> Self {
-        Self { allowance, ..self }
+    pub fn within(mut self, allowance: Option<Allowance>) -> Self {
+        self.allowance = allowance;
+        self
     }
 
     fn report(&mut self, end: DeliveryEnd) {
         let Some(on_end) = self.on_end.take() else { return };
-        // An extension on its way must not come after the capture.
+        // An extension on its way must not come after the capture, and none must follow.
         self.growing = None;
+        self.allowance = None;
         let receipt = on_end(Delivery {
             end,
             bytes: self.bytes,
@@ -144,11 +150,15 @@ impl Metered {
         let charged = ready!(receipt.poll_unpin(cx));
         self.receipt = None;
         // Without a word the process is stopping.
-        Poll::Ready(charged.ok().map(|charged| format!(": airi-flux-charged {}\n\n", charged.get()).into()))
+        let before = if self.inside_line { "\n" } else { "" };
+        Poll::Ready(charged.ok().map(|charged| format!("{before}: airi-flux-charged {}\n\n", charged.get()).into()))
     }
 
     fn pass(&mut self, bytes: Bytes) -> Option<Bytes> {
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
+        if let Some(last) = bytes.last() {
+            self.inside_line = !matches!(last, b'\n' | b'\r');
+        }
         (!bytes.is_empty()).then_some(bytes)
     }
 

@@ -147,9 +147,11 @@ impl Completions {
             started,
             routing: self.clock.elapsed(),
         };
-        let allowance = admission.reservation.as_ref().zip(bound).map(|(reservation, bound)| {
-            Allowance::new(reservation.pledge(), bound, Arc::clone(&self.clock))
-        });
+        let allowance = admission
+            .reservation
+            .as_ref()
+            .zip(bound)
+            .map(|(reservation, bound)| Allowance::new(reservation.pledge(), bound, Arc::clone(&self.clock)));
         let mut open = self.settle.open(admission, generation);
         let routed = match self.route(&requested, &model, &parsed).await {
             Ok(routed) => routed,

@@ -131,9 +131,7 @@ impl UsageScanner {
     /// The events that end a stream which may say no more, in the upstream's words: all that is open has `length`.
     pub fn cut_off(&self, prompt: u64) -> Bytes {
         let Head { id, created, model } = &self.head;
-        let event = |choices: Value| {
-            json!({ "id": id, "object": "chat.completion.chunk", "created": created, "model": model, "choices": choices })
-        };
+        let event = |choices: Value| json!({ "id": id, "object": "chat.completion.chunk", "created": created, "model": model, "choices": choices });
         let last = event(json!([{ "index": 0, "delta": {}, "finish_reason": "length" }]));
         let mut text = format!("data: {last}\n\n");
         if !self.hides_usage {

@@ -74,8 +74,8 @@ mod tests {
             let flux = Flux::new(flux).unwrap();
             let tariff = Tariff { per_request: Flux::ONE, per_thousand_tokens: Decimal::new(rate, scale) };
             let tokens = tariff.affords(flux);
-            prop_assert!(tariff.price(Some(Usage { prompt: tokens, completion: 0 })) <= flux);
-            prop_assert!(tariff.price(Some(Usage { prompt: tokens, completion: 1 })) > flux);
+            let [afforded, beyond] = [0, 1].map(|completion| tariff.price(Some(Usage { prompt: tokens, completion })));
+            prop_assert!(afforded <= flux && flux < beyond);
         }
     }
 
