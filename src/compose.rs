@@ -28,6 +28,7 @@ use crate::adapters::social::HttpSocial;
 use crate::adapters::stripe::signatures::StripeSignatures;
 use crate::adapters::stripe::{StripeGateway, StripeSettings};
 use crate::adapters::telemetry::{InvalidTelemetry, Telemetry};
+use crate::adapters::tiktoken::Tiktoken;
 use crate::adapters::tokens::KeyRing;
 use crate::adapters::tts::{Bounded, Egress, Engines, UnspeechUpstream};
 use crate::adapters::{postgres, sqlite};
@@ -208,6 +209,7 @@ impl World {
             limits: coordination.limits,
             slots: coordination.slots,
             llm: Arc::new(SandboxUpstream { inner: upstream, clock: clock.clone() }),
+            counter: Arc::new(Tiktoken::new()),
             tts: Arc::new(SandboxVoice { inner: voice }),
             speech: Arc::new(UnspeechUpstream { egress }),
             vault: Arc::new(EnvelopeVault::new(&secrets.master_key, settings.llm.master_key_previous.as_ref())?),

@@ -20,5 +20,6 @@ pub mod social;
 pub mod sqlite;
 pub mod stripe;
 pub mod telemetry;
+pub mod tiktoken;
 pub mod tokens;
 pub mod tts;

@@ -17,6 +17,7 @@ use crate::adapters::sandbox_voice::SandboxVoice;
 use crate::adapters::signatures::HmacSignatures;
 use crate::adapters::social::{HttpSocial, SocialSettings};
 use crate::adapters::sqlite;
+use crate::adapters::tiktoken::Tiktoken;
 use crate::adapters::tokens::KeyRing;
 use crate::adapters::tts::{Engines, UnspeechUpstream};
 use crate::core::Policies;
@@ -100,6 +101,7 @@ pub async fn ports() -> Result<Ports, Fault> {
         limits: coordination.limits,
         slots: coordination.slots,
         llm: Arc::new(SandboxUpstream { inner: upstream, clock: clock.clone() }),
+        counter: Arc::new(Tiktoken::new()),
         tts: Arc::new(SandboxVoice { inner: voice }),
         speech: Arc::new(UnspeechUpstream { egress }),
         vault: Arc::new(vault),

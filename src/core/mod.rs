@@ -164,6 +164,7 @@ impl App {
                 clock: clock.clone(),
                 last: health::LastAnswer::default(),
             },
+            counter: ports.counter,
             clock: clock.clone(),
         });
         let speech = Arc::new(tts::Speech {

@@ -130,6 +130,8 @@ struct LlmModelSlice {
     model_name: String,
     /// 1 to 20.
     upstreams: Vec<LlmUpstreamDocument>,
+    /// The most tokens the model writes per answer, at least 1: what is set aside for a caller who names no limit.
+    max_output_tokens: Option<u64>,
     /// What lets the next key try; the limits of all models hold when absent.
     fallback_triggers: Option<FallbackDocument>,
 }
@@ -266,8 +268,12 @@ impl Example for RouterDocument {
             include_usage: None,
             keys: vec![key("primary-1"), key("primary-2")],
         };
-        let slice =
-            LlmModelSlice { model_name: "chat-default".to_owned(), upstreams: vec![upstream], fallback_triggers: None };
+        let slice = LlmModelSlice {
+            model_name: "chat-default".to_owned(),
+            upstreams: vec![upstream],
+            max_output_tokens: Some(16_384),
+            fallback_triggers: None,
+        };
         Self {
             mode: Some(RouterMode::Merge),
             dry_run: Some(true),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use poem::http::{HeaderValue, StatusCode};
 use poem::web::Data;
-use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response};
+use poem::{Endpoint, EndpointExt, IntoResponse, Response};
 use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type;
@@ -30,7 +30,8 @@ impl LlmApi {
     /// Complete a chat
     ///
     /// Members this server does not know are passed on untouched. With `"stream": true` the answer is an event
-    /// stream of chunks that ends with `data: [DONE]`. Admitted are 60 calls per 60 s and user, shared with the alias.
+    /// stream of chunks that ends with `data: [DONE]`; a stream the balance does not afford to its end stops with
+    /// `finish_reason` `length`. Admitted are 60 calls per 60 s and user, shared with the alias.
     #[oai(path = "/chat/completions", method = "post", operation_id = "createChatCompletion", transform = "counted")]
     async fn create(
         &self,
@@ -79,17 +80,7 @@ async fn complete(
 }
 
 fn counted(ep: impl Endpoint + 'static) -> impl Endpoint {
-    ep.around(|next, req| limit_calls(next, req, &CHAT_COMPLETIONS)).around(name)
-}
-
-/// Tells the id of the call under the name the product's clients look for.
-async fn name<E: Endpoint>(next: Arc<E>, req: Request) -> poem::Result<Response> {
-    let id = req.extensions().get::<RequestId>().and_then(|id| HeaderValue::from_str(id.as_str()).ok());
-    let mut answer = next.call(req).await?.into_response();
-    if let Some(id) = id {
-        answer.headers_mut().insert("airi-request-id", id);
-    }
-    Ok(answer)
+    ep.around(|next, req| limit_calls(next, req, &CHAT_COMPLETIONS))
 }
 
 /// One successful answer, as JSON or as events; documented as one row with both media types.
@@ -101,13 +92,32 @@ type StreamedAnswer = EventBytes<ChatCompletionChunk>;
 impl IntoResponse for CompletionAnswer {
     fn into_response(self) -> Response {
         match self.0 {
-            Completion::Json { body } => WholeAnswer::new(body).into_response(),
-            Completion::Stream { status, content_type, body } => {
+            Completion::Json { body, charged, clamped } => {
+                let mut answer = WholeAnswer::new(body).into_response();
+                if let Some(charged) = charged {
+                    answer.headers_mut().insert(CHARGED, HeaderValue::from(charged.get()));
+                }
+                announce(&mut answer, clamped);
+                answer
+            }
+            Completion::Stream { status, content_type, clamped, body } => {
                 let mut answer = StreamedAnswer::new(content_type, body).into_response();
                 answer.set_status(StatusCode::from_u16(status).unwrap_or(StatusCode::OK));
+                announce(&mut answer, clamped);
                 answer
             }
         }
+    }
+}
+
+/// What an answer cost, flux.
+const CHARGED: &str = "airi-flux-charged";
+/// The tokens an answer is limited to.
+const CLAMPED: &str = "airi-max-tokens-clamped";
+
+fn announce(answer: &mut Response, clamped: Option<u64>) {
+    if let Some(tokens) = clamped {
+        answer.headers_mut().insert(CLAMPED, HeaderValue::from(tokens));
     }
 }
 
@@ -126,6 +136,14 @@ impl ApiResponse for CompletionAnswer {
                     header::<String>(
                         "X-Request-Id",
                         "Names this call in the ledger, in the request log and to support.",
+                    ),
+                    header::<i64>(
+                        CHARGED,
+                        "Flux the answer cost. A stream tells it in a last comment, `: airi-flux-charged N`.",
+                    ),
+                    header::<u64>(
+                        CLAMPED,
+                        "Tokens per answer the upstream was asked for instead, because the balance affords no more.",
                     ),
                     header::<u32>("RateLimit-Limit", "Calls admitted per window."),
                     header::<u32>("RateLimit-Remaining", "Calls left in this window."),

@@ -44,3 +44,14 @@ pub trait LlmUpstream: Send + Sync {
     /// the future or the body is dropped.
     async fn send(&self, call: &UpstreamCall) -> Result<UpstreamAnswer, UpstreamError>;
 }
+
+/// Counts tokens where no upstream says how many there are.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait TokenCounter: Send + Sync {
+    /// Resolves when [`count`](Self::count) answers without a wait: a vocabulary may have to be loaded first.
+    async fn ready(&self);
+
+    /// Tokens of a text, near enough to price it. MUST be quick: it is asked for every piece of every stream.
+    fn count(&self, text: &str) -> u64;
+}

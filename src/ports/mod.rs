@@ -95,6 +95,8 @@ pub struct Ports {
     pub slots: Arc<dyn limits::Slots>,
     /// OpenAI-compatible upstreams.
     pub llm: Arc<dyn llm::LlmUpstream>,
+    /// Tokens nobody else counted.
+    pub counter: Arc<dyn llm::TokenCounter>,
     /// Speech engines.
     pub tts: Arc<dyn tts::TtsEngine>,
     /// The streaming speech upstream.
@@ -134,7 +136,7 @@ pub mod mocks {
     pub use super::journal::MockJournal;
     pub use super::ledger::{MockBalanceCache, MockLedgerRepo, MockUsageMeter};
     pub use super::limits::{MockRateLimiter, MockSlots};
-    pub use super::llm::MockLlmUpstream;
+    pub use super::llm::{MockLlmUpstream, MockTokenCounter};
     pub use super::mailer::{MockMailer, MockOutbox};
     pub use super::oidc::{
         MockAccountSnapshots, MockClientRepo, MockGrantRepo, MockPasswordHasher, MockSigningKeyRepo, MockTokenSigner,

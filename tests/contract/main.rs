@@ -44,6 +44,7 @@ mod snapshots;
 mod social;
 mod social_login;
 mod speech;
+mod token_counter;
 mod token_signer;
 mod vault;
 mod world;

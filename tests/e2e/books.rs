@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{Connection, PgConnection, PgPool, SqliteConnection, SqlitePool};
+
+use crate::server::Server;
 
 /// One charge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,19 @@ pub(crate) struct Logged {
     pub(crate) prompt_tokens: Option<i32>,
     pub(crate) completion_tokens: Option<i32>,
     pub(crate) fallback_depth: Option<i32>,
+}
+
+/// Lets every lease be over, while no process runs.
+pub(crate) async fn end_leases(server: &Server) {
+    if let Some(database) = &server.database {
+        let mut connection = PgConnection::connect(&database.url()).await.unwrap();
+        let sql = "UPDATE flux_hold SET expires_at = expires_at - INTERVAL '1 day'";
+        sqlx::query(sql).execute(&mut connection).await.unwrap();
+        return;
+    }
+    let options = SqliteConnectOptions::new().filename(server.data().join("airi.db"));
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::query("UPDATE flux_hold SET expires_at = 0").execute(&mut connection).await.unwrap();
 }
 
 /// A reader of its own; it takes no lock that the server would notice.
@@ -136,6 +151,16 @@ impl Books {
             Self::Sqlite(pool) => sqlx::query_as(BALANCES).fetch_all(pool).await.unwrap(),
         };
         held.into_iter().collect()
+    }
+
+    /// How many holds there are, and how much their owners have set aside.
+    pub(crate) async fn held(&self) -> (usize, i64) {
+        const HOLDS: &str = "SELECT count(*), CAST((SELECT sum(held) FROM user_flux) AS BIGINT) FROM flux_hold";
+        let (holds, held): (i64, i64) = match self {
+            Self::Postgres(pool) => sqlx::query_as(HOLDS).fetch_one(pool).await.unwrap(),
+            Self::Sqlite(pool) => sqlx::query_as(HOLDS).fetch_one(pool).await.unwrap(),
+        };
+        (usize::try_from(holds).unwrap(), held)
     }
 
     /// Every entry continues the one before, and the last one is the balance.

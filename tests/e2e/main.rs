@@ -20,6 +20,7 @@ mod chats;
 mod chats_storm;
 mod crash;
 mod foreign_clients;
+mod holds;
 mod identity_clients;
 mod outages;
 mod payments;

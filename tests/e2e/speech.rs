@@ -1,6 +1,7 @@
 //! Speech of the built binary: foreign clients, ten-minute clips in little memory, fallback, and a killed process.
 
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;

@@ -55,7 +55,7 @@ async fn events_pass_byte_for_byte_and_the_request_ends_with_them() {
     assert_eq!(header(&answer, "ratelimit-remaining"), Some("59"));
     assert_eq!(header(&answer, "content-length"), None);
     assert_eq!(facts.ended(), []);
-    answer.assert_text("data: {\"choices\":[{}]}\n\n: ping\r\n\r\ndata: [DONE]\n\n").await;
+    answer.assert_text("data: {\"choices\":[{}]}\n\n: ping\r\n\r\ndata: [DONE]\n\n: airi-flux-charged 1\n\n").await;
     assert_eq!(facts.ended(), [("POST", CHAT.to_owned(), 200)]);
 }
 

@@ -46,7 +46,7 @@ use airi_server::ports::mocks::{
     MockCharacterRepo, MockChatRepo, MockClientRepo, MockConfigStore, MockErasureRepo, MockGrantRepo, MockLedgerRepo,
     MockMailer, MockPasswordHasher, MockPaymentGateway, MockPaymentSignatures, MockPriceCache, MockProbe,
     MockProviderRepo, MockSessionRepo, MockSignatures, MockSlots, MockSocialLogin, MockSocialRepo, MockStreamingSpeech,
-    MockTokenSigner, MockTtsEngine, MockUsageMeter, MockVault, MockVerificationRepo,
+    MockTokenCounter, MockTokenSigner, MockTtsEngine, MockUsageMeter, MockVault, MockVerificationRepo,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
@@ -260,6 +260,7 @@ impl World {
                 ids: ids.clone(),
             },
             storage: Liveness { probe: Arc::new(answering()), clock: clock.clone(), last: LastAnswer::default() },
+            counter: Arc::new(counter()),
             clock: clock.clone(),
         };
         let limits = Arc::new(Limits { limiter: Arc::new(OneWindow::default()), journal: journal.clone() });
@@ -532,6 +533,14 @@ fn ledger(balance: i64, entries: Vec<Entry>, listed: Listed) -> MockLedgerRepo {
         Ok(Page::cut(entries.clone(), window.limit))
     });
     repo
+}
+
+/// A token for every four bytes.
+fn counter() -> MockTokenCounter {
+    let mut counter = MockTokenCounter::new();
+    counter.expect_ready().returning(|| ());
+    counter.expect_count().returning(|text| (text.len() as u64).div_ceil(4));
+    counter
 }
 
 /// Takes one flux of every use.

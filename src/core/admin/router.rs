@@ -170,7 +170,11 @@ impl Admin {
                     let keys = self.fill(&slice.model, &upstream.keys, &slots, issues);
                     upstreams.push(LlmUpstreamEntry { keys, ..upstream.entry.clone() });
                 }
-                let model = LlmModel { upstreams, fallback_triggers: slice.fallback_triggers.clone() };
+                let model = LlmModel {
+                    upstreams,
+                    max_output_tokens: slice.max_output_tokens,
+                    fallback_triggers: slice.fallback_triggers.clone(),
+                };
                 next.tree.llm.models.insert(slice.model.clone(), model);
             }
             Slice::Tts(slice) => {

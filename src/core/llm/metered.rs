@@ -5,9 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use futures::Stream;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream};
 
+use super::allowance::{Allowance, Growth};
 use super::usage::{Standing, TokenCounts, UsageScanner};
+use crate::core::model::ledger::Flux;
 use crate::ports::upstream::{ByteStream, UpstreamError};
 
 /// The last event a client sees of a stream that broke; the connection is then ended abnormally.
@@ -23,8 +27,8 @@ pub struct Delivery {
     pub bytes: u64,
     /// Usage, as far as reported.
     pub counts: TokenCounts,
-    /// UTF-8 bytes of generated text.
-    pub text_bytes: u64,
+    /// Tokens of the text, counted or estimated.
+    pub text_tokens: u64,
 }
 
 /// How a stream ended.
@@ -32,6 +36,8 @@ pub struct Delivery {
 pub enum DeliveryEnd {
     /// With `[DONE]`, or by a clean close.
     Finished,
+    /// By us: the balance does not afford more, and what was affordable was said.
+    Exhausted,
     /// The upstream broke it off or sent an error event.
     Broken,
     /// No byte for too long, or too long in all.
@@ -40,7 +46,7 @@ pub enum DeliveryEnd {
     Abandoned,
 }
 
-type OnEnd = Box<dyn FnOnce(Delivery) + Send>;
+type OnEnd = Box<dyn FnOnce(Delivery) -> oneshot::Receiver<Flux> + Send>;
 
 /// The wrapped stream. Dropping it closes the upstream connection.
 pub struct Metered {
@@ -49,28 +55,110 @@ pub struct Metered {
     scanner: UsageScanner,
     bytes: u64,
     on_end: Option<OnEnd>,
+    /// What may be said, when it is paid beforehand.
+    allowance: Option<Allowance>,
+    growing: Option<BoxFuture<'static, Growth>>,
+    tells_price: bool,
+    /// Whether the client holds a line whose end is missing.
+    inside_line: bool,
+    /// What the call cost, once that is known.
+    receipt: Option<oneshot::Receiver<Flux>>,
     /// What is still to be said after the upstream is gone, the next at the end.
     epilogue: Vec<Result<Bytes, UpstreamError>>,
 }
 
 impl Metered {
-    /// `on_end` is called exactly once, at the latest when the stream is dropped; it must not block.
-    pub fn new(body: ByteStream, scanner: UsageScanner, on_end: impl FnOnce(Delivery) + Send + 'static) -> Self {
-        Self { body: Some(body), scanner, bytes: 0, on_end: Some(Box::new(on_end)), epilogue: Vec::new() }
+    /// `on_end` is called exactly once, at the latest when the stream is dropped; it must not block. What it answers
+    /// becomes known when the call is charged.
+    pub fn new(
+        body: ByteStream,
+        scanner: UsageScanner,
+        on_end: impl FnOnce(Delivery) -> oneshot::Receiver<Flux> + Send + 'static,
+    ) -> Self {
+        Self {
+            body: Some(body),
+            scanner,
+            bytes: 0,
+            on_end: Some(Box::new(on_end)),
+            allowance: None,
+            growing: None,
+            tells_price: false,
+            inside_line: false,
+            receipt: None,
+            epilogue: Vec::new(),
+        }
+    }
+
+    /// Ends a stream that was charged with a comment that tells how much. Only for event streams, whose readers pass
+    /// over comments.
+    pub fn with_receipt(mut self) -> Self {
+        self.tells_price = true;
+        self
+    }
+
+    /// Lets no more be said than is paid beforehand; the scanner must be counting.
+    pub fn within(mut self, allowance: Option<Allowance>) -> Self {
+        self.allowance = allowance;
+        self
     }
 
     fn report(&mut self, end: DeliveryEnd) {
         let Some(on_end) = self.on_end.take() else { return };
-        on_end(Delivery {
+        // An extension on its way must not come after the capture, and none must follow.
+        self.growing = None;
+        self.allowance = None;
+        let receipt = on_end(Delivery {
             end,
             bytes: self.bytes,
             counts: self.scanner.counts(),
-            text_bytes: self.scanner.text_bytes(),
+            text_tokens: self.scanner.text_tokens(),
         });
+        if self.tells_price && matches!(end, DeliveryEnd::Finished | DeliveryEnd::Exhausted) {
+            self.receipt = Some(receipt);
+        }
+    }
+
+    /// Sees to it that what is said is paid beforehand; pending while nothing more may be said.
+    fn poll_allowance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(allowance) = &mut self.allowance else { return Poll::Ready(()) };
+        let said = self.scanner.written();
+        if self.growing.is_none() && allowance.runs_low(said) {
+            self.growing = Some(allowance.grow(said));
+        }
+        if let Some(growing) = &mut self.growing {
+            match growing.poll_unpin(cx) {
+                Poll::Ready(growth) => {
+                    self.growing = None;
+                    allowance.hear(growth);
+                }
+                Poll::Pending if allowance.covers(said) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if !allowance.covers(said) {
+            let prompt = allowance.prompt();
+            self.body = None;
+            self.epilogue = vec![Ok(self.scanner.cut_off(prompt))];
+            self.report(DeliveryEnd::Exhausted);
+        }
+        Poll::Ready(())
+    }
+
+    /// The last line of a stream that was charged.
+    fn poll_receipt(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let Some(receipt) = &mut self.receipt else { return Poll::Ready(None) };
+        let charged = ready!(receipt.poll_unpin(cx));
+        self.receipt = None;
+        // Without a word the process is stopping.
+        let before = if self.inside_line { "\n" } else { "" };
+        Poll::Ready(charged.ok().map(|charged| format!("{before}: airi-flux-charged {}\n\n", charged.get()).into()))
     }
 
     fn pass(&mut self, bytes: Bytes) -> Option<Bytes> {
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
+        if let Some(last) = bytes.last() {
+            self.inside_line = !matches!(last, b'\n' | b'\r');
+        }
         (!bytes.is_empty()).then_some(bytes)
     }
 
@@ -136,7 +224,9 @@ impl Stream for Metered {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        while let Some(body) = &mut this.body {
+        loop {
+            ready!(this.poll_allowance(cx));
+            let Some(body) = &mut this.body else { break };
             let passed = match ready!(body.as_mut().poll_next(cx)) {
                 Some(Ok(chunk)) => {
                     let (bytes, standing) = this.scanner.feed(&chunk);
@@ -151,7 +241,10 @@ impl Stream for Metered {
                 return Poll::Ready(Some(Ok(bytes)));
             }
         }
-        Poll::Ready(this.epilogue.pop())
+        if let Some(last) = this.epilogue.pop() {
+            return Poll::Ready(Some(last));
+        }
+        this.poll_receipt(cx).map(|comment| comment.map(Ok))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Chat completions: admit, plan, walk, meter, settle (contract `gateway.md`).
 
+pub mod allowance;
 pub mod events;
 pub mod metered;
 pub mod plan;
@@ -11,6 +12,7 @@ pub mod usage;
 pub mod walk;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
@@ -20,11 +22,12 @@ pub use plan::SANDBOX_MODEL;
 pub use settle::{Admission, Settle};
 pub use walk::{OnUnreadableKey, RoutingPolicy, UsageRefusals, Walk};
 
+use self::allowance::{Allowance, Bound, prompt_tokens};
 use self::metered::Metered;
 use self::plan::Plan;
-use self::reservation::Reservation;
+use self::reservation::{Claimant, Reservation};
 use self::settle::{Generation, OpenCall};
-use self::usage::{TokenCounts, UsageScanner};
+use self::usage::{TokenCounts, UsageScanner, tokens_of_whole};
 use self::walk::Routed;
 use super::config::Config;
 use super::error::{Code, Error};
@@ -35,7 +38,8 @@ use super::model::fact::Fact;
 use super::model::hold::AdmissionMode;
 use super::model::ids::{RequestId, UserId};
 use super::model::ledger::Flux;
-use super::model::llm::{AUTO_MODEL, ChatBody, InvalidBody, Tariff};
+use super::model::llm::{AUTO_MODEL, ChatBody, Defaults, InvalidBody, Tariff};
+use crate::ports::llm::TokenCounter;
 use crate::ports::runtime::Clock;
 use crate::ports::upstream::{ByteStream, UpstreamError};
 
@@ -60,6 +64,8 @@ pub struct Completions {
     pub settle: Settle,
     /// Whether the database can account for what a call costs.
     pub storage: Liveness,
+    /// Counts what no upstream counted.
+    pub counter: Arc<dyn TokenCounter>,
     /// Measures calls.
     pub clock: Arc<dyn Clock>,
 }
@@ -81,6 +87,10 @@ pub enum Completion {
     Json {
         /// The upstream's JSON text, untouched.
         body: Bytes,
+        /// What it cost; unknown only while the process is stopping.
+        charged: Option<Flux>,
+        /// The tokens it was limited to, because the balance affords no more.
+        clamped: Option<u64>,
     },
     /// A stream whose first byte has arrived.
     Stream {
@@ -88,6 +98,8 @@ pub enum Completion {
         status: u16,
         /// The upstream's content type.
         content_type: String,
+        /// The tokens it is limited to, because the balance affords no more.
+        clamped: Option<u64>,
         /// Ends with an `Err` when the connection must be ended abnormally. Dropping it stops the upstream and
         /// settles the call as left by the client.
         body: ByteStream,
@@ -97,7 +109,7 @@ pub enum Completion {
 impl std::fmt::Debug for Completion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Json { body } => f.debug_struct("Json").field("size_bytes", &body.len()).finish_non_exhaustive(),
+            Self::Json { body, .. } => f.debug_struct("Json").field("size_bytes", &body.len()).finish_non_exhaustive(),
             Self::Stream { status, .. } => f.debug_struct("Stream").field("status", status).finish_non_exhaustive(),
         }
     }
@@ -111,11 +123,15 @@ impl Completions {
     pub async fn complete(&self, call: CompletionCall) -> Result<Completion, Error> {
         let started = self.clock.elapsed();
         let CompletionCall { user, request, body } = call;
-        let admission = self.admit(user, request).await?;
-        let parsed = ChatBody::parse(&body).map_err(|why| refused_body(&why))?;
+        let tariff = self.gate(&user).await?;
+        let mut parsed = ChatBody::parse(&body).map_err(|why| refused_body(&why))?;
         drop(body);
         let requested = parsed.requested_model();
         let model = self.resolve(&requested).await?;
+        let Admitted { admission, bound, clamped } = self.admit((user, request), tariff, &parsed, &model).await?;
+        if let Some(tokens) = clamped {
+            parsed.limit_tokens(tokens);
+        }
         let logged: String = model.chars().take(MODEL_CHARS).collect();
         self.walk.journal.record(Fact::GenerationRequested {
             request: admission.request.clone(),
@@ -127,10 +143,15 @@ impl Completions {
         let generation = Generation {
             model: logged,
             stream: parsed.streams(),
-            messages_len: parsed.messages_len(),
+            prompt_tokens: bound.map_or((parsed.messages_len() as u64).div_ceil(4), |bound| bound.prompt()),
             started,
             routing: self.clock.elapsed(),
         };
+        let allowance = admission
+            .reservation
+            .as_ref()
+            .zip(bound)
+            .map(|(reservation, bound)| Allowance::new(reservation.pledge(), bound, Arc::clone(&self.clock)));
         let mut open = self.settle.open(admission, generation);
         let routed = match self.route(&requested, &model, &parsed).await {
             Ok(routed) => routed,
@@ -141,10 +162,10 @@ impl Completions {
         };
         open.answered(&routed);
         if parsed.streams() {
-            return Ok(stream(open, routed, parsed.asks_for_usage()));
+            return Ok(self.stream(open, routed, parsed.asks_for_usage(), (allowance, clamped)));
         }
         drop(parsed);
-        self.whole(open, routed).await
+        self.whole(open, routed, clamped).await
     }
 
     /// Model ids a caller may name: `auto` first, then the configured ones in their order.
@@ -158,28 +179,46 @@ impl Completions {
         Ok(models)
     }
 
-    /// The gate: against the flat price rather than zero, so that a small remainder does not buy many unpaid calls; the
-    /// flat price is set aside, so that calls at once cannot spend it twice.
-    async fn admit(&self, user: UserId, request: RequestId) -> Result<Admission, Error> {
+    /// The gate: against the flat price rather than zero, so that a small remainder does not buy many unpaid calls.
+    async fn gate(&self, user: &UserId) -> Result<Tariff, Error> {
         self.storage.require().await?;
         let per_request = self.config.required::<FluxPerRequest>().await?;
         let per_thousand_tokens = self.config.required::<FluxPer1kTokens>().await?;
-        let mut balance = self.ledger.balance(&user).await?;
+        let mut balance = self.ledger.balance(user).await?;
         let trusted = per_request.get().saturating_mul(TRUSTED_DISTANCE + 1);
         if balance <= Flux::saturating(trusted) {
-            balance = self.ledger.settled(&user).await?;
+            balance = self.ledger.settled(user).await?;
         }
         if balance < per_request {
             return Err(Error::new(Code::InsufficientFlux));
         }
-        let reservation = match self.config.required::<FluxAdmission>().await? {
-            AdmissionMode::PostDebit => None,
-            AdmissionMode::Hold => {
-                let (ledger, tasks) = (Arc::clone(&self.ledger), Arc::clone(&self.settle.tasks));
-                Some(Reservation::take(ledger, tasks, (user.clone(), request.clone()), per_request).await?)
-            }
-        };
-        Ok(Admission { user, request, tariff: Tariff { per_request, per_thousand_tokens }, reservation })
+        Ok(Tariff { per_request, per_thousand_tokens })
+    }
+
+    /// Sets aside what the call may cost, so that calls at once cannot spend it twice.
+    async fn admit(
+        &self,
+        (user, request): (UserId, RequestId),
+        tariff: Tariff,
+        body: &ChatBody,
+        model: &str,
+    ) -> Result<Admitted, Error> {
+        if self.config.required::<FluxAdmission>().await? == AdmissionMode::PostDebit {
+            let admission = Admission { user, request, tariff, reservation: None };
+            return Ok(Admitted { admission, bound: None, clamped: None });
+        }
+        self.counter.ready().await;
+        let tree = self.config.optional::<LlmRouterConfig>().await?;
+        let cap = tree.as_ref().and_then(|tree| tree.llm.models.get(model)?.max_output_tokens);
+        let bound = Bound::of(body, prompt_tokens(body, self.counter.as_ref()), tariff, cap);
+        let limits = tree.as_ref().map(|tree| tree.defaults.clone()).unwrap_or_default();
+        let claimant = Claimant { user: user.clone(), request: request.clone(), lease: lease(&limits) };
+        let (ledger, tasks) = (Arc::clone(&self.ledger), Arc::clone(&self.settle.tasks));
+        let wish = (bound.least(), bound.most());
+        let (reservation, available) = Reservation::take(ledger, tasks, claimant, wish).await?;
+        let clamped = bound.clamp(reservation.pledge().held(), available);
+        let admission = Admission { user, request, tariff, reservation: Some(reservation) };
+        Ok(Admitted { admission, bound: Some(bound), clamped })
     }
 
     /// The logical model id; routing never sees `auto`.
@@ -220,7 +259,28 @@ impl Completions {
         self.walk.walk(&plan, model, body).await
     }
 
-    async fn whole(&self, open: OpenCall, routed: Routed) -> Result<Completion, Error> {
+    fn stream(
+        &self,
+        open: OpenCall,
+        routed: Routed,
+        asked_for_usage: bool,
+        (allowance, clamped): (Option<Allowance>, Option<u64>),
+    ) -> Completion {
+        let content_type = routed.answer.content_type.unwrap_or_else(|| "text/event-stream".to_owned());
+        // Anything but an event stream has no events to withhold, and must not wait for their ends.
+        let events = content_type.trim_start().to_ascii_lowercase().starts_with("text/event-stream");
+        let scanner = UsageScanner::new(events && !asked_for_usage);
+        let allowance = allowance.filter(|_| events);
+        let scanner = match allowance {
+            Some(_) => scanner.counting(Arc::clone(&self.counter)),
+            None => scanner,
+        };
+        let body = Metered::new(routed.answer.body, scanner, move |delivery| open.deliver_stream(delivery));
+        let body = if events { body.within(allowance).with_receipt() } else { body };
+        Completion::Stream { status: routed.answer.status, content_type, clamped, body: body.boxed() }
+    }
+
+    async fn whole(&self, open: OpenCall, routed: Routed, clamped: Option<u64>) -> Result<Completion, Error> {
         let status = routed.answer.status;
         let read = collect(routed.answer.body).await;
         let parsed = read.and_then(|body| match TokenCounts::of_whole(&body) {
@@ -238,9 +298,29 @@ impl Completions {
                 return Err(error);
             }
         };
-        open.deliver_whole(counts).await;
-        Ok(Completion::Json { body })
+        let written = match counts.complete() {
+            Some(_) => 0,
+            None if open.holds() => tokens_of_whole(&body, self.counter.as_ref()),
+            None => 0,
+        };
+        let charged = open.deliver_whole(counts, written).await;
+        Ok(Completion::Json { body, charged, clamped })
     }
+}
+
+/// A call that may be made.
+struct Admitted {
+    admission: Admission,
+    /// What it may cost, when that is set aside.
+    bound: Option<Bound>,
+    /// Tokens per answer an upstream is to be asked for instead of what the caller wants.
+    clamped: Option<u64>,
+}
+
+/// The longest a call goes without a word that would renew it, and a minute.
+fn lease(limits: &Defaults) -> Duration {
+    let silence = limits.full_chain_timeout_ms.saturating_add(limits.stream_idle_timeout_ms);
+    Duration::from_millis(silence).saturating_add(Duration::from_secs(60))
 }
 
 fn refused_body(why: &InvalidBody) -> Error {
@@ -249,15 +329,6 @@ fn refused_body(why: &InvalidBody) -> Error {
         InvalidBody::Member { .. } => Code::InvalidRequest,
     };
     Error::new(code).saying(why.to_string())
-}
-
-fn stream(open: OpenCall, routed: Routed, asked_for_usage: bool) -> Completion {
-    let content_type = routed.answer.content_type.unwrap_or_else(|| "text/event-stream".to_owned());
-    // Anything but an event stream has no events to withhold, and must not wait for their ends.
-    let events = content_type.trim_start().to_ascii_lowercase().starts_with("text/event-stream");
-    let scanner = UsageScanner::new(events && !asked_for_usage);
-    let body = Metered::new(routed.answer.body, scanner, move |delivery| open.deliver_stream(delivery));
-    Completion::Stream { status: routed.answer.status, content_type, body: body.boxed() }
 }
 
 /// Why a success cannot be delivered.

@@ -82,7 +82,7 @@ impl Plan {
             include_usage: true,
             name: Some(SANDBOX_MODEL.to_owned()),
         };
-        let model = LlmModel { upstreams: vec![upstream], fallback_triggers: None };
+        let model = LlmModel { upstreams: vec![upstream], max_output_tokens: None, fallback_triggers: None };
         Self::new(SANDBOX_MODEL, &model, &Defaults::default())
     }
 }

@@ -62,8 +62,8 @@ pub struct Generation {
     pub model: String,
     /// Whether the caller asked for a stream.
     pub stream: bool,
-    /// Bytes of the JSON text of the messages.
-    pub messages_len: usize,
+    /// Tokens of the prompt, as estimated.
+    pub prompt_tokens: u64,
     /// [`Clock::elapsed`] at the start of the call.
     pub started: Duration,
     /// [`Clock::elapsed`] just before routing.
@@ -113,14 +113,16 @@ impl Settle {
         OpenCall { settle: self.clone(), call: Some(call) }
     }
 
-    /// Settles at once when nothing is to be charged, else in a task; the receiver hears when it is done.
-    fn settle(self, mut call: Call, verdict: Verdict) -> oneshot::Receiver<()> {
+    /// Settles at once when nothing is to be charged, else in a task; the receiver hears what was charged when it is
+    /// done.
+    fn settle(self, mut call: Call, verdict: Verdict) -> oneshot::Receiver<Flux> {
         let (done, settled) = oneshot::channel();
         if !verdict.forgiven.is_zero() {
             self.unbilled(&call, verdict.forgiven, "upstream_interrupted");
         }
         if verdict.owed.is_zero() {
             self.log(&call, &verdict, Flux::ZERO);
+            let _gone = done.send(Flux::ZERO);
             return settled;
         }
         let tasks = Arc::clone(&self.tasks);
@@ -128,7 +130,7 @@ impl Settle {
             let charged = self.collect(&mut call, &verdict).await;
             self.log(&call, &verdict, charged);
             // Nobody listens when the client left in between.
-            let _gone = done.send(());
+            let _gone = done.send(charged);
         };
         tasks.spawn("llm.settle", Box::pin(job));
         settled
@@ -227,6 +229,11 @@ impl OpenCall {
         }
     }
 
+    /// Whether something is set aside for it.
+    pub fn holds(&self) -> bool {
+        self.call.as_ref().is_some_and(|call| call.admission.reservation.is_some())
+    }
+
     /// The call is answered with `error`; nothing is owed.
     pub fn refuse(mut self, error: &Error) {
         let Some(call) = self.call.take() else { return };
@@ -234,26 +241,26 @@ impl OpenCall {
         self.settle.log(&call, &verdict, Flux::ZERO);
     }
 
-    /// A whole answer is in hand. It is charged although the caller may leave meanwhile, and before it is handed out.
-    pub async fn deliver_whole(mut self, counts: TokenCounts) {
-        let Some(call) = self.call.take() else { return };
+    /// A whole answer is in hand, with `written` tokens as far as counted. It is charged although the caller may leave
+    /// meanwhile, and before it is handed out. Answers what was charged, unless the process is stopping.
+    pub async fn deliver_whole(mut self, counts: TokenCounts, written: u64) -> Option<Flux> {
+        let call = self.call.take()?;
         let status = call.source.as_ref().map_or(200, |source| source.status);
-        let owed = call.admission.tariff.price(counts.complete());
-        let verdict = Verdict { owed, counts, ..Verdict::nothing(status) };
-        // An error means that the process is stopping; the answer is handed out all the same.
-        let _settled = self.settle.clone().settle(call, verdict).await;
+        let verdict = Verdict { ended: None, ..finished(&call, counts, written, status) };
+        self.settle.clone().settle(call, verdict).await.ok()
     }
 
-    /// A stream ended.
-    pub fn deliver_stream(mut self, delivery: Delivery) {
-        let Some(call) = self.call.take() else { return };
+    /// A stream ended; the receiver hears what was charged.
+    pub fn deliver_stream(mut self, delivery: Delivery) -> oneshot::Receiver<Flux> {
+        // Nobody answers when the call was let go before, which its owner cannot do.
+        let Some(call) = self.call.take() else { return oneshot::channel().1 };
         let verdict = judge(&call, delivery);
         if verdict.ended != Some(StreamEnd::Done) {
             let stage =
                 if delivery.bytes == 0 { InterruptionStage::BeforeFirstChunk } else { InterruptionStage::MidStream };
             self.settle.journal.record(Fact::StreamInterrupted { model: call.generation.model.clone(), stage });
         }
-        drop(self.settle.clone().settle(call, verdict));
+        self.settle.clone().settle(call, verdict)
     }
 }
 
@@ -280,25 +287,32 @@ impl Verdict {
     }
 }
 
+/// An answer that was delivered as a whole. Where nothing was set aside, the reference's rule prices an answer without
+/// usage; where something was, its tokens are counted.
+fn finished(call: &Call, counts: TokenCounts, written: u64, status: u16) -> Verdict {
+    let estimate = Usage { prompt: call.generation.prompt_tokens, completion: written };
+    let guessed = counts.complete().is_none() && call.admission.reservation.is_some();
+    let usage = if guessed { Some(estimate) } else { counts.complete() };
+    Verdict {
+        owed: call.admission.tariff.price(usage),
+        counts,
+        estimate: guessed.then_some(estimate),
+        ended: Some(StreamEnd::Done),
+        ..Verdict::nothing(status)
+    }
+}
+
 /// The table of contract `gateway.md` §6.3d.
 fn judge(call: &Call, delivery: Delivery) -> Verdict {
     let tariff = call.admission.tariff;
     let counts = delivery.counts;
     let begun = delivery.bytes > 0;
-    let estimate = Usage {
-        prompt: (call.generation.messages_len as u64).div_ceil(4),
-        completion: delivery.text_bytes.div_ceil(4),
-    };
+    let estimate = Usage { prompt: call.generation.prompt_tokens, completion: delivery.text_tokens };
     let guessed = counts.complete().is_none();
     let worth = if begun { tariff.price(Some(counts.complete().unwrap_or(estimate))) } else { Flux::ZERO };
     let status = call.source.as_ref().map_or(200, |source| source.status);
     match delivery.end {
-        DeliveryEnd::Finished => Verdict {
-            owed: tariff.price(counts.complete()),
-            counts,
-            ended: Some(StreamEnd::Done),
-            ..Verdict::nothing(status)
-        },
+        DeliveryEnd::Finished | DeliveryEnd::Exhausted => finished(call, counts, delivery.text_tokens, status),
         DeliveryEnd::Abandoned => Verdict {
             owed: worth,
             counts,

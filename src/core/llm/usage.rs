@@ -1,11 +1,14 @@
 //! Token usage, in a JSON answer and in an event stream whose bytes arrive split anywhere
 //! (contract `gateway.md` §6.2, §6.3a, b, g).
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::events::{Boundary, EventSplitter};
 use crate::core::model::llm::Usage;
+use crate::ports::llm::TokenCounter;
 
 /// Token counts as far as an upstream reported them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,9 +74,21 @@ pub struct UsageScanner {
     events: EventSplitter,
     /// `None` when nothing is to be withheld, and bytes pass without waiting for the end of their event.
     held: Option<BytesMut>,
+    hides_usage: bool,
     counts: TokenCounts,
     text_bytes: u64,
+    counter: Option<Arc<dyn TokenCounter>>,
+    counted: u64,
+    head: Head,
     standing: Standing,
+}
+
+/// What every event of a stream repeats.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Head {
+    id: Value,
+    created: Value,
+    model: Value,
 }
 
 impl UsageScanner {
@@ -82,10 +97,20 @@ impl UsageScanner {
         Self {
             events: EventSplitter::default(),
             held: hide_usage.then(BytesMut::new),
+            hides_usage: hide_usage,
             counts: TokenCounts::default(),
             text_bytes: 0,
+            counter: None,
+            counted: 0,
+            head: Head::default(),
             standing: Standing::Open,
         }
+    }
+
+    /// Counts the tokens of the text, and lets only whole events pass, so that the stream can be ended behind any.
+    pub fn counting(self, counter: Arc<dyn TokenCounter>) -> Self {
+        let held = Some(self.held.unwrap_or_default());
+        Self { held, counter: Some(counter), ..self }
     }
 
     /// The most recent usage with both counts, else the most recent with one.
@@ -93,9 +118,34 @@ impl UsageScanner {
         self.counts
     }
 
-    /// UTF-8 bytes of all content, reasoning and tool-argument text so far.
-    pub fn text_bytes(&self) -> u64 {
-        self.text_bytes
+    /// Tokens of all content, reasoning and tool-argument text so far: counted, or a token for four bytes of UTF-8.
+    pub fn text_tokens(&self) -> u64 {
+        if self.counter.is_some() { self.counted } else { self.text_bytes.div_ceil(4) }
+    }
+
+    /// Tokens written so far, as counted or, when that is more, as the upstream says.
+    pub fn written(&self) -> u64 {
+        self.text_tokens().max(self.counts.completion.unwrap_or(0))
+    }
+
+    /// The events that end a stream which may say no more, in the upstream's words: all that is open has `length`.
+    pub fn cut_off(&self, prompt: u64) -> Bytes {
+        let Head { id, created, model } = &self.head;
+        let event = |choices: Value| json!({ "id": id, "object": "chat.completion.chunk", "created": created, "model": model, "choices": choices });
+        let last = event(json!([{ "index": 0, "delta": {}, "finish_reason": "length" }]));
+        let mut text = format!("data: {last}\n\n");
+        if !self.hides_usage {
+            let completion = self.written();
+            let mut usage = event(json!([]));
+            usage["usage"] = json!({
+                "prompt_tokens": prompt,
+                "completion_tokens": completion,
+                "total_tokens": prompt.saturating_add(completion),
+            });
+            text.push_str(&format!("data: {usage}\n\n"));
+        }
+        text.push_str("data: [DONE]\n\n");
+        text.into()
     }
 
     /// Takes the next bytes and returns what the caller is to get of them; nothing behind a final event passes.
@@ -159,29 +209,46 @@ impl UsageScanner {
         if counts.complete().is_some() || (self.counts.complete().is_none() && !counts.is_empty()) {
             self.counts = counts;
         }
-        self.text_bytes = self.text_bytes.saturating_add(text_bytes(&event));
+        self.hear(&event);
         if event.get("error").is_some_and(Value::is_object) {
             self.standing = Standing::Failed;
             return false;
         }
         let no_choices = event.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);
-        self.held.is_some() && no_choices && event.get("usage").is_some_and(Value::is_object)
+        self.hides_usage && no_choices && event.get("usage").is_some_and(Value::is_object)
+    }
+
+    fn hear(&mut self, event: &Value) {
+        for text in texts(event, "delta") {
+            self.text_bytes = self.text_bytes.saturating_add(text.len() as u64);
+            if let Some(counter) = &self.counter {
+                self.counted = self.counted.saturating_add(counter.count(text));
+            }
+        }
+        if self.counter.is_some() && self.head == Head::default() && event.get("choices").is_some() {
+            let member = |name| event.get(name).cloned().unwrap_or_default();
+            self.head = Head { id: member("id"), created: member("created"), model: member("model") };
+        }
     }
 }
 
-fn text_bytes(event: &Value) -> u64 {
-    let choices = event.get("choices").and_then(Value::as_array);
-    let deltas = choices.into_iter().flatten().filter_map(|choice| choice.get("delta"));
-    deltas.map(delta_bytes).sum()
+/// Tokens of the text of a whole answer, for one whose upstream reports no usage.
+pub fn tokens_of_whole(answer: &[u8], counter: &dyn TokenCounter) -> u64 {
+    let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return 0 };
+    texts(&answer, "message").map(|text| counter.count(text)).sum()
 }
 
-fn delta_bytes(delta: &Value) -> u64 {
-    let len = |value: Option<&Value>| value.and_then(Value::as_str).map_or(0, |text| text.len() as u64);
-    let arguments = |function: Option<&Value>| len(function.and_then(|function| function.get("arguments")));
-    let calls = delta.get("tool_calls").and_then(Value::as_array);
-    let said: u64 = ["content", "reasoning", "reasoning_content"].iter().map(|name| len(delta.get(*name))).sum();
-    let tools: u64 = calls.into_iter().flatten().map(|call| arguments(call.get("function"))).sum();
-    said + tools + arguments(delta.get("function_call"))
+/// What was written: content, reasoning and the arguments of calls, of the `delta` or `message` of every choice.
+fn texts<'a>(answer: &'a Value, member: &'static str) -> impl Iterator<Item = &'a str> {
+    let choices = answer.get("choices").and_then(Value::as_array);
+    choices.into_iter().flatten().filter_map(move |choice| choice.get(member)).flat_map(|said| {
+        let arguments = |function: Option<&'a Value>| function.and_then(|function| function.get("arguments"));
+        let calls = said.get("tool_calls").and_then(Value::as_array);
+        let tools = calls.into_iter().flatten().map(move |call| arguments(call.get("function")));
+        let words = ["content", "reasoning", "reasoning_content"].map(|name| said.get(name));
+        let legacy = arguments(said.get("function_call"));
+        words.into_iter().chain(tools).chain([legacy]).filter_map(|text| text.and_then(Value::as_str))
+    })
 }
 
 #[cfg(test)]
@@ -343,8 +410,53 @@ mod tests {
     #[test]
     fn delivered_text_is_measured_in_all_its_forms() {
         let text = include_bytes!("../../../tests/fixtures/provider-responses/openai-chat-stream-tool-call.sse.txt");
-        assert_eq!(scan(text, &[], true).2.text_bytes(), r#"{"q":"x"}"#.len() as u64);
+        assert_eq!(scan(text, &[], true).2.text_bytes, r#"{"q":"x"}"#.len() as u64);
         let text = r#"data: {"choices":[{"delta":{"content":"é","reasoning":"ab","reasoning_content":"c"}}]}"#;
-        assert_eq!(scan(text.as_bytes(), &[], true).2.text_bytes(), 5);
+        assert_eq!(scan(text.as_bytes(), &[], true).2.text_bytes, 5);
+    }
+
+    /// A token for each character.
+    struct Letters;
+
+    #[async_trait::async_trait]
+    impl TokenCounter for Letters {
+        async fn ready(&self) {}
+        fn count(&self, text: &str) -> u64 {
+            text.chars().count() as u64
+        }
+    }
+
+    #[test]
+    fn a_counting_scanner_passes_whole_events_and_can_end_behind_any() {
+        let head = r#""id":"c1","created":5,"model":"m""#;
+        let event = format!("data: {{{head},\"choices\":[{{\"delta\":{{\"content\":\"été\"}}}}]}}\n\n");
+        for hide in [true, false] {
+            let mut scanner = UsageScanner::new(hide).counting(Arc::new(Letters));
+            let torn = Bytes::from(format!("{event}data: {{\"cho"));
+            assert_eq!(scanner.feed(&torn).0, event);
+            assert_eq!((scanner.written(), scanner.is_torn()), (3, false));
+            let end = String::from_utf8(scanner.cut_off(4).to_vec()).unwrap();
+            let events: Vec<&str> = end.split("\n\n").collect();
+            let last: Value = serde_json::from_str(events[0].strip_prefix("data: ").unwrap()).unwrap();
+            assert_eq!((&last["id"], &last["created"], &last["model"]), (&json!("c1"), &json!(5), &json!("m")));
+            assert_eq!(last["choices"][0]["finish_reason"], "length");
+            assert_eq!(end.contains("\"total_tokens\":7"), !hide, "{end}");
+            assert!(end.ends_with("data: [DONE]\n\n"));
+        }
+    }
+
+    #[test]
+    fn the_upstreams_word_counts_when_it_is_more() {
+        let mut scanner = UsageScanner::new(true).counting(Arc::new(Letters));
+        let text = r#"data: {"choices":[{"delta":{"content":"abc"}}],"usage":{"completion_tokens":9}}"#;
+        let _passed = scanner.feed(&Bytes::from(format!("{text}\n\n")));
+        assert_eq!((scanner.text_tokens(), scanner.written()), (3, 9));
+    }
+
+    #[test]
+    fn the_text_of_a_whole_answer_is_counted() {
+        let answer = br#"{"choices":[{"message":{"content":"ab","tool_calls":[{"function":{"arguments":"{}"}}]}}]}"#;
+        assert_eq!(tokens_of_whole(answer, &Letters), 4);
+        assert_eq!(tokens_of_whole(b"[]", &Letters), 0);
     }
 }

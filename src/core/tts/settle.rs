@@ -240,7 +240,7 @@ impl OpenSpeech {
         let Some((admission, ending)) = self.call.take() else { return };
         let spoken = if bytes > 0 { self.units } else { 0 };
         let ending = match end {
-            DeliveryEnd::Finished => Ending { status: 200, units: spoken, ..ending },
+            DeliveryEnd::Finished | DeliveryEnd::Exhausted => Ending { status: 200, units: spoken, ..ending },
             DeliveryEnd::Abandoned => Ending { status: CLIENT_CLOSED, units: spoken, ..ending },
             DeliveryEnd::Broken | DeliveryEnd::Stalled => {
                 Ending { status: 502, error: Some("stream_interrupted"), forgiven: spoken, ..ending }

@@ -29,8 +29,9 @@ const BUILT_IN: [&str; 3] = ["capacitor://localhost", "ai.moeru.airi-pocket://li
 
 const METHODS: &str = "GET,HEAD,PUT,POST,DELETE,PATCH";
 
-/// What scripts may read of an answer (contract `gateway.md` §9).
-const EXPOSED: &str = "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id";
+/// What scripts may read of an answer (contract `gateway.md` §9, and what our own answers tell of their price).
+const EXPOSED: &str = "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id, \
+    airi-request-id, airi-flux-charged, airi-max-tokens-clamped";
 
 impl Default for TrustedOrigins {
     fn default() -> Self {

@@ -48,6 +48,14 @@ async fn a_fault_is_named_and_nothing_is_written() {
             "slices.0.headerTemplate",
         ),
         (
+            json!({"kind": "llm-model", "modelName": "m", "maxOutputTokens": 0, "upstreams": [upstream("https://x.io")]}),
+            "slices.0.maxOutputTokens",
+        ),
+        (
+            json!({"kind": "llm-model", "modelName": "m", "maxOutputTokens": 1.5, "upstreams": [upstream("https://x.io")]}),
+            "slices.0.maxOutputTokens",
+        ),
+        (
             json!({"kind": "llm-model", "modelName": "m", "upstreams": [upstream("gopher://x.io")]}),
             "slices.0.upstreams.0.baseURL",
         ),
@@ -84,7 +92,8 @@ async fn a_merge_replaces_whole_models_and_leaves_the_rest() {
     let document = json!({"slices": [openrouter("a"), openrouter("b")], "routerDefaults": {"perAttemptTimeoutMs": 7}});
     apply(&world, &document).await.unwrap();
     let b = world.store.json("LLM_ROUTER_CONFIG")["llm"]["models"]["b"].clone();
-    let slice = json!({"kind": "llm-model", "modelName": "a", "fallbackTriggers": {"httpCodes": [500]}, "upstreams": [
+    let slice = json!({"kind": "llm-model", "modelName": "a", "fallbackTriggers": {"httpCodes": [500]},
+        "maxOutputTokens": 8_192, "upstreams": [
         {"baseURL": "https://one.io/v1", "name": "one", "includeUsage": false, "keys": [
             {"id": "k1", "plaintextKey": KEY}, {"id": "k2", "plaintextKey": KEY}]},
         {"baseURL": "https://two.io/v1", "timeoutMs": 9, "keys": [{"id": "k1", "plaintextKey": KEY}]}]});
@@ -94,7 +103,8 @@ async fn a_merge_replaces_whole_models_and_leaves_the_rest() {
     assert!(b.get("fallbackTriggers").is_none(), "what was not written must not be stored");
     assert_eq!(tree["defaults"]["perAttemptTimeoutMs"], 7);
     let a = &tree["llm"]["models"]["a"];
-    assert_eq!(a["fallbackTriggers"]["httpCodes"], json!([500]));
+    assert_eq!((&a["fallbackTriggers"]["httpCodes"], &a["maxOutputTokens"]), (&json!([500]), &json!(8_192)));
+    assert!(b.get("maxOutputTokens").is_none(), "what was not written must not be stored");
     assert_eq!(a["upstreams"].as_array().unwrap().len(), 2);
     assert_eq!(a["upstreams"][0]["keys"][1]["id"], "k2");
     assert_eq!((&a["upstreams"][0]["includeUsage"], &a["upstreams"][1]["timeoutMs"]), (&json!(false), &json!(9)));

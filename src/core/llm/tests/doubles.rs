@@ -149,7 +149,7 @@ impl World {
             ids: self.clone(),
         };
         let storage = Liveness { probe: self.clone(), clock: self.clone(), last: LastAnswer::default() };
-        Completions { config, ledger, walk, settle, storage, clock: self.clone() }
+        Completions { config, ledger, walk, settle, storage, counter: self.clone(), clock: self.clone() }
     }
 
     /// Sends one call and waits for its head.

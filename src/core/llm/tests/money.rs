@@ -109,7 +109,7 @@ fn a_whole_answer_is_charged_before_it_is_handed_out_and_passed_untouched() {
     let chunks = vec![text(head), text(tail)];
     let world =
         World::simple(vec![Step::Answer { status: 201, content_type: "text/plain", chunks, then_hangs: false }]);
-    let Completion::Json { body } = world.complete(WHOLE).unwrap() else { panic!() };
+    let Completion::Json { body, .. } = world.complete(WHOLE).unwrap() else { panic!() };
     assert_eq!(body, answer);
     let (row, ended) = world.row();
     assert_eq!((row.status, row.charged.get(), row.stream, ended), (201, 2, false, None));
@@ -120,7 +120,9 @@ fn a_whole_answer_is_charged_before_it_is_handed_out_and_passed_untouched() {
 #[test]
 fn an_error_inside_a_whole_answer_is_passed_on_and_costs_the_flat_price() {
     let world = World::simple(vec![whole(r#"{"error":{"message":"x"}}"#)]);
-    assert!(matches!(world.complete(WHOLE), Ok(Completion::Json { body }) if body == r#"{"error":{"message":"x"}}"#));
+    assert!(
+        matches!(world.complete(WHOLE), Ok(Completion::Json { body, .. }) if body == r#"{"error":{"message":"x"}}"#)
+    );
     assert_eq!(world.row().0.charged.get(), 5);
 }
 

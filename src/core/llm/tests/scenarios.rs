@@ -259,6 +259,9 @@ fn a_stream_that_ends_before_its_first_byte_is_a_failed_attempt() {
     let world = World::with_upstreams(&json!([{"baseURL": "https://a", "keys": [key("k1"), key("k2"), key("k3")]}]));
     let broken = events(vec![Err(UpstreamError::Transport("reset".to_owned()))]);
     world.play(vec![events(vec![]), broken, events(vec![text(""), text("data: [DONE]\n\n")])]);
-    assert_eq!(world.stream(r#"{"model":"m","stream":true}"#), ("data: [DONE]\n\n".to_owned(), false));
+    assert_eq!(
+        world.stream(r#"{"model":"m","stream":true}"#),
+        ("data: [DONE]\n\n: airi-flux-charged 5\n\n".to_owned(), false)
+    );
     assert_eq!(world.row().0.fallback_depth, Some(2));
 }

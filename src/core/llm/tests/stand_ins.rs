@@ -25,7 +25,7 @@ use crate::core::model::verify::Verified;
 use crate::ports::config::ConfigStore;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo};
-use crate::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
+use crate::ports::llm::{LlmUpstream, TokenCounter, UpstreamAnswer, UpstreamCall};
 use crate::ports::probe::Probe;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
 use crate::ports::upstream::UpstreamError;
@@ -60,6 +60,18 @@ impl LlmUpstream for World {
                 Ok(UpstreamAnswer { status, content_type: Some(content_type.to_owned()), body })
             }
         }
+    }
+}
+
+/// A token for every four bytes.
+#[async_trait]
+impl TokenCounter for World {
+    async fn ready(&self) {
+        give_way().await;
+    }
+
+    fn count(&self, text: &str) -> u64 {
+        (text.len() as u64).div_ceil(4)
     }
 }
 

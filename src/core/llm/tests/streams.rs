@@ -15,14 +15,19 @@ const DONE: &str = "data: [DONE]\n\n";
 const INTERRUPTED: &str =
     "data: {\"error\":{\"code\":\"stream_interrupted\",\"message\":\"Upstream stream interrupted\"}}\n\n";
 
+/// What ends a stream that was charged.
+fn receipt(charged: i64) -> String {
+    format!(": airi-flux-charged {charged}\n\n")
+}
+
 #[test]
 fn the_usage_event_reaches_only_who_asked_for_it() {
     let script = || vec![events(vec![text(HELLO), text(USAGE), text(DONE)])];
     let world = World::simple(script());
-    assert_eq!(world.stream(BODY), (format!("{HELLO}{DONE}"), false));
+    assert_eq!(world.stream(BODY), (format!("{HELLO}{DONE}{}", receipt(4)), false));
     assert_eq!(world.row().0.charged.get(), 4);
     let world = World::simple(script());
-    assert_eq!(world.stream(ASKS), (format!("{HELLO}{USAGE}{DONE}"), false));
+    assert_eq!(world.stream(ASKS), (format!("{HELLO}{USAGE}{DONE}{}", receipt(4)), false));
 }
 
 #[test]
@@ -42,9 +47,11 @@ fn the_last_word_ends_the_stream_although_the_upstream_hangs() {
 
 #[test]
 fn a_break_after_the_last_word_but_before_its_blank_line_is_a_clean_end() {
-    let broken = Err(UpstreamError::Transport("reset".to_owned()));
-    let world = World::simple(vec![events(vec![text(HELLO), text("data: [DONE]\n"), broken])]);
-    assert_eq!(world.stream(BODY), (format!("{HELLO}data: [DONE]\n"), false));
+    for (last, mended) in [("data: [DONE]\n", "data: [DONE]\n"), ("data: [DONE]", "data: [DONE]\n")] {
+        let broken = Err(UpstreamError::Transport("reset".to_owned()));
+        let world = World::simple(vec![events(vec![text(HELLO), text(last), broken])]);
+        assert_eq!(world.stream(BODY), (format!("{HELLO}{mended}{}", receipt(5)), false));
+    }
 }
 
 #[test]
@@ -98,7 +105,7 @@ fn an_answer_that_is_no_event_stream_is_not_held_back() {
     let chunks = vec![text("{\"a\":"), text("1}")];
     let step = Step::Answer { status: 201, content_type: "application/json", chunks, then_hangs: false };
     let world = World::simple(vec![step]);
-    let Completion::Stream { body, status, content_type } = world.complete(BODY).unwrap() else { panic!() };
+    let Completion::Stream { body, status, content_type, .. } = world.complete(BODY).unwrap() else { panic!() };
     assert_eq!((status, &*content_type), (201, "application/json"));
     let read: Vec<_> = world.drive(futures::StreamExt::collect(body), usize::MAX).unwrap();
     assert_eq!(read, [Ok("{\"a\":".into()), Ok("1}".into())]);
@@ -129,7 +136,9 @@ mod cut_anywhere {
                     rest = behind;
                 }
                 let world = World::simple(vec![events(chunks)]);
-                prop_assert_eq!(world.stream(ASKS), (whole.trim_end().to_owned() + "\n\n", false));
+                let (heard, abnormal) = world.stream(ASKS);
+                let end = receipt(world.row().0.charged.get());
+                prop_assert_eq!((heard, abnormal), (format!("{}\n\n{end}", whole.trim_end()), false));
             }
         }
     }

@@ -10,6 +10,9 @@ use crate::core::model::secret::Secret;
 /// Accepted time limits, ms (contract `gateway.md` §11).
 pub(super) const TIMEOUT_MS: std::ops::RangeInclusive<u64> = 1..=600_000;
 
+/// Accepted limits of an answer, tokens: up to the largest number every JSON reader keeps exact (RFC 8259 §6).
+pub(super) const OUTPUT_TOKENS: std::ops::RangeInclusive<u64> = 1..=9_007_199_254_740_991;
+
 /// Address of a service that must be there.
 pub(super) fn address(members: &mut Members<'_>, name: &'static str, policy: AddressPolicy) -> Option<String> {
     let text = members.text(name, 2_000)?;

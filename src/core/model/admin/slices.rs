@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use super::STREAMING_LABEL;
 use super::address::AddressPolicy;
 use super::fields::{
-    TIMEOUT_MS, address, address_or, address_or_socket, checked_key, header_template, plaintext_key, socket_address,
+    OUTPUT_TOKENS, TIMEOUT_MS, address, address_or, address_or_socket, checked_key, header_template, plaintext_key,
+    socket_address,
 };
 use super::reading::Members;
 use crate::core::model::ids::KeyEntryId;
@@ -33,6 +34,8 @@ pub struct LlmSlice {
     pub model: String,
     /// At least one, in order of trial.
     pub upstreams: Vec<WantedUpstream<LlmUpstreamEntry>>,
+    /// The most tokens the model writes per answer; absent when nobody says.
+    pub max_output_tokens: Option<u64>,
     /// Only when written: absent lets the tree's defaults hold.
     pub fallback_triggers: Option<FallbackTriggers>,
 }
@@ -219,7 +222,13 @@ fn read_single_llm(
         name: None,
     };
     let upstream = WantedUpstream { entry, keys: vec![WantedKey::plain(id, key?, path)] };
-    Some(Slice::Llm(LlmSlice { kind, model: model?, upstreams: vec![upstream], fallback_triggers: None }))
+    Some(Slice::Llm(LlmSlice {
+        kind,
+        model: model?,
+        upstreams: vec![upstream],
+        max_output_tokens: None,
+        fallback_triggers: None,
+    }))
 }
 
 fn read_llm_model(members: &mut Members<'_>, kind: &'static str, policy: AddressPolicy) -> Option<Slice> {
@@ -228,13 +237,14 @@ fn read_llm_model(members: &mut Members<'_>, kind: &'static str, policy: Address
     for (index, item) in members.list("upstreams", 20).unwrap_or_default().into_iter().enumerate() {
         upstreams.extend(members.item("upstreams", index, item).and_then(|item| read_upstream(item, policy)));
     }
+    let max_output_tokens = members.optional_whole("maxOutputTokens", OUTPUT_TOKENS);
     let fallback_triggers = members.optional_members("fallbackTriggers").map(|mut members| {
         let http_codes = members.optional_statuses("httpCodes");
         let on_timeout = members.optional_flag("onTimeout").unwrap_or(true);
         members.finish();
         FallbackTriggers { http_codes, on_timeout }
     });
-    Some(Slice::Llm(LlmSlice { kind, model: model?, upstreams, fallback_triggers }))
+    Some(Slice::Llm(LlmSlice { kind, model: model?, upstreams, max_output_tokens, fallback_triggers }))
 }
 
 fn read_upstream(mut members: Members<'_>, policy: AddressPolicy) -> Option<WantedUpstream<LlmUpstreamEntry>> {

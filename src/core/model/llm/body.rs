@@ -10,8 +10,8 @@ use super::AUTO_MODEL;
 
 /// A JSON object whose members keep their order, their number text and their unknown names.
 ///
-/// Only `model` and `stream_options` are ever replaced (contract `gateway.md` §3): an upstream sees what the
-/// caller sent, down to integers no double can hold.
+/// Only `model`, `stream_options` and a limit of tokens the balance does not afford are ever replaced (contract
+/// `gateway.md` §3): an upstream sees what the caller sent, down to integers no double can hold.
 #[derive(Clone, Debug)]
 pub struct ChatBody {
     members: IndexMap<String, Box<RawValue>>,
@@ -96,6 +96,43 @@ impl ChatBody {
         self.members.get("messages").map_or(0, |raw| raw.get().len())
     }
 
+    /// The most tokens the caller wants per answer, if it says so with a number.
+    pub fn token_limit(&self) -> Option<u64> {
+        self.limit_member().and_then(|name| self.value(name)?.as_u64())
+    }
+
+    /// Asks for at most `tokens` per answer, under the name the caller used for it.
+    pub fn limit_tokens(&mut self, tokens: u64) {
+        let name = self.limit_member().unwrap_or("max_tokens");
+        set(&mut self.members, name, &tokens);
+    }
+
+    /// Providers that know both names let the newer one win.
+    fn limit_member(&self) -> Option<&'static str> {
+        let given = |name: &&str| self.value(name).is_some_and(|value| value.is_u64());
+        ["max_completion_tokens", "max_tokens"].into_iter().find(given)
+    }
+
+    /// How many answers are asked for at once.
+    pub fn choices(&self) -> u64 {
+        self.value("n").and_then(|n| n.as_u64()).unwrap_or(1).max(1)
+    }
+
+    /// What an upstream has to read.
+    pub fn prompt(&self) -> Prompt {
+        let mut prompt = Prompt::default();
+        if let Some(Value::Array(messages)) = self.value("messages") {
+            prompt.messages = messages.len() as u64;
+            messages.iter().for_each(|message| prompt.read(message));
+        }
+        for name in ["tools", "functions", "response_format"] {
+            if let Some(raw) = self.members.get(name) {
+                prompt.text.push_str(raw.get());
+            }
+        }
+        prompt
+    }
+
     /// The body an upstream receives: `model` replaced, and usage asked for when `include_usage`.
     pub fn for_upstream(&self, model: &str, include_usage: bool) -> Bytes {
         let mut members = self.members.clone();
@@ -108,6 +145,36 @@ impl ChatBody {
         }
         // Serialising a map of raw JSON texts cannot fail.
         serde_json::to_vec(&members).unwrap_or_default().into()
+    }
+}
+
+/// What an upstream has to read: the basis of an estimate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// All that is written in messages, tools and the wanted format.
+    pub text: String,
+    /// Images, sounds and files that are part of the messages.
+    pub attachments: u64,
+    /// How many messages there are.
+    pub messages: u64,
+}
+
+impl Prompt {
+    fn read(&mut self, value: &Value) {
+        match value {
+            Value::String(text) if text.starts_with("data:") => self.attachments += 1,
+            Value::String(text) => {
+                self.text.push_str(text);
+                self.text.push('\n');
+            }
+            Value::Array(parts) => parts.iter().for_each(|part| self.read(part)),
+            Value::Object(members) => members.iter().for_each(|(name, part)| match (name.as_str(), part) {
+                // Sound is base64 without a `data:` address.
+                ("data" | "file_data", Value::String(_)) => self.attachments += 1,
+                _ => self.read(part),
+            }),
+            _ => {}
+        }
     }
 }
 
@@ -143,6 +210,36 @@ mod tests {
             r#"{"stream":true,"stream_options":{"a":1,"include_usage":true},"model":"m"}"#
         );
         assert_eq!(sent(r#"{"stream":true}"#, "m", false), r#"{"stream":true,"model":"m"}"#);
+    }
+
+    #[test]
+    fn a_limit_of_tokens_is_set_under_the_name_the_caller_used() {
+        for (body, limit, limited) in [
+            ("{}", None, r#"{"max_tokens":7,"model":"m"}"#),
+            (r#"{"max_tokens":"x"}"#, None, r#"{"max_tokens":7,"model":"m"}"#),
+            (r#"{"max_tokens":90}"#, Some(90), r#"{"max_tokens":7,"model":"m"}"#),
+            (
+                r#"{"max_tokens":90,"max_completion_tokens":80}"#,
+                Some(80),
+                r#"{"max_tokens":90,"max_completion_tokens":7,"model":"m"}"#,
+            ),
+        ] {
+            let mut parsed = ChatBody::parse(body.as_bytes()).unwrap();
+            assert_eq!(parsed.token_limit(), limit, "{body}");
+            parsed.limit_tokens(7);
+            assert_eq!(parsed.for_upstream("m", false), limited, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_is_its_words_and_not_the_bytes_of_its_pictures() {
+        let body = r#"{"messages":[{"role":"user","content":[{"type":"text","text":"hi"},
+            {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}},
+            {"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}]}],"tools":[{"a":1}]}"#;
+        let prompt = ChatBody::parse(body.as_bytes()).unwrap().prompt();
+        let text = "user\ntext\nhi\nimage_url\ninput_audio\nwav\n[{\"a\":1}]".to_owned();
+        assert_eq!(prompt, Prompt { text, attachments: 2, messages: 1 });
+        assert_eq!(ChatBody::parse(b"{}").unwrap().prompt(), Prompt::default());
     }
 
     #[test]

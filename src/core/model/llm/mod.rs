@@ -4,7 +4,7 @@ mod body;
 mod price;
 mod routing;
 
-pub use body::{ChatBody, InvalidBody};
+pub use body::{ChatBody, InvalidBody, Prompt};
 pub use price::{Tariff, Usage};
 pub use routing::{
     DEFAULT_FALLBACK_CODES, Defaults, FallbackTriggers, KeyEntry, LlmModel, LlmModels, LlmUpstreamEntry, RouterConfig,

@@ -32,10 +32,19 @@ impl Tariff {
         let whole = exact.and_then(|price| price.ceil().to_i64()).unwrap_or(i64::MAX);
         Flux::saturating(whole).max(Flux::ONE)
     }
+
+    /// The most tokens, read and written together, that cost no more than `flux`.
+    pub fn affords(&self, flux: Flux) -> u64 {
+        let exact = Decimal::from(flux.get()).checked_mul(Decimal::ONE_THOUSAND);
+        let tokens = exact.and_then(|product| product.checked_div(self.per_thousand_tokens));
+        tokens.and_then(|tokens| tokens.floor().to_u64()).unwrap_or(u64::MAX)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -55,6 +64,25 @@ mod tests {
                 .map(|(prompt, completion)| Usage { prompt, completion });
             assert_eq!(tariff.price(usage).get(), row["target"].as_i64().unwrap(), "{row}");
         }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_afforded_costs_no_more_and_one_token_more_does(
+            flux in 1i64..1_000_000, rate in 1i64..5_000_000, scale in 0u32..4,
+        ) {
+            let flux = Flux::new(flux).unwrap();
+            let tariff = Tariff { per_request: Flux::ONE, per_thousand_tokens: Decimal::new(rate, scale) };
+            let tokens = tariff.affords(flux);
+            let [afforded, beyond] = [0, 1].map(|completion| tariff.price(Some(Usage { prompt: tokens, completion })));
+            prop_assert!(afforded <= flux && flux < beyond);
+        }
+    }
+
+    #[test]
+    fn a_rate_of_nothing_affords_everything() {
+        let tariff = Tariff { per_request: Flux::ONE, per_thousand_tokens: Decimal::ZERO };
+        assert_eq!(tariff.affords(Flux::ONE), u64::MAX);
     }
 
     #[test]

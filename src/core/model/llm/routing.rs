@@ -45,6 +45,10 @@ pub struct TtsModels {
 pub struct LlmModel {
     /// Tried in order; at least one.
     pub upstreams: Vec<LlmUpstreamEntry>,
+    /// The most tokens the model writes per answer: what is set aside for a caller who names no limit. Absent means
+    /// that nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u64>,
     /// What lets the next key try; absent means the tree's defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback_triggers: Option<FallbackTriggers>,
