@@ -46,6 +46,7 @@ use crate::ports::characters::CharacterRepo;
 use crate::ports::chats::{Broadcaster, ChatRepo};
 use crate::ports::config::ConfigStore;
 use crate::ports::erasure::ErasureRepo;
+use crate::ports::idempotency::IdempotencyRepo;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo, UsageMeter};
 use crate::ports::limits::{RateLimiter, Slots};
@@ -115,6 +116,7 @@ struct Storage {
     billing: Arc<dyn BillingRepo>,
     config: Arc<dyn ConfigStore>,
     audit: Arc<dyn AuditLog>,
+    idempotency: Arc<dyn IdempotencyRepo>,
     characters: Arc<dyn CharacterRepo>,
     providers: Arc<dyn ProviderRepo>,
     chats: Arc<dyn ChatRepo>,
@@ -214,6 +216,7 @@ impl World {
             speech: Arc::new(UnspeechUpstream { egress }),
             vault: Arc::new(EnvelopeVault::new(&secrets.master_key, settings.llm.master_key_previous.as_ref())?),
             audit: storage.audit,
+            idempotency: storage.idempotency,
             characters: storage.characters,
             providers: storage.providers,
             journal,

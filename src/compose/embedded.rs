@@ -20,6 +20,7 @@ use crate::adapters::sqlite::clients::SqliteClients;
 use crate::adapters::sqlite::config::SqliteConfig;
 use crate::adapters::sqlite::erasure::SqliteErasures;
 use crate::adapters::sqlite::grants::SqliteGrants;
+use crate::adapters::sqlite::idempotency::SqliteIdempotency;
 use crate::adapters::sqlite::ledger::SqliteLedger;
 use crate::adapters::sqlite::meter::SqliteMeter;
 use crate::adapters::sqlite::providers::SqliteProviders;
@@ -65,6 +66,7 @@ pub(super) fn of(db: Sqlite) -> Storage {
         billing: Arc::new(SqliteBilling { db: db.clone() }),
         config: Arc::new(SqliteConfig { db: db.clone(), listeners: sqlite::config::listeners() }),
         audit: Arc::new(SqliteAuditLog { db: db.clone() }),
+        idempotency: Arc::new(SqliteIdempotency { db: db.clone() }),
         characters: Arc::new(SqliteCharacters { db: db.clone() }),
         providers: Arc::new(SqliteProviders { db: db.clone() }),
         chats: Arc::new(SqliteChats { db: db.clone() }),

@@ -16,6 +16,7 @@ use crate::adapters::postgres::clients::PgClients;
 use crate::adapters::postgres::config::PgConfig;
 use crate::adapters::postgres::erasure::PgErasures;
 use crate::adapters::postgres::grants::PgGrants;
+use crate::adapters::postgres::idempotency::PgIdempotency;
 use crate::adapters::postgres::ledger::PgLedger;
 use crate::adapters::postgres::meter::PgMeter;
 use crate::adapters::postgres::providers::PgProviders;
@@ -63,6 +64,7 @@ pub(super) async fn storage(settings: &PostgresSettings) -> Result<Storage, Star
         billing: Arc::new(PgBilling { pool: pool.clone() }),
         config: Arc::new(PgConfig { pool: pool.clone(), listeners: postgres::config::listeners() }),
         audit: Arc::new(PgAuditLog { pool: pool.clone() }),
+        idempotency: Arc::new(PgIdempotency { pool: pool.clone() }),
         characters: Arc::new(PgCharacters { pool: pool.clone() }),
         providers: Arc::new(PgProviders { pool: pool.clone() }),
         chats: Arc::new(PgChats { pool: pool.clone() }),

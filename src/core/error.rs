@@ -87,6 +87,13 @@ codes! {
     InsufficientFlux => ("PAYMENT_REQUIRED", PaymentRequired, "Insufficient flux");
     /// It collides with what is stored.
     Conflict => ("CONFLICT", Conflict, "Conflict");
+    /// A key of a call stands for another body.
+    IdempotencyMismatch => ("IDEMPOTENCY_MISMATCH", Conflict, "The Idempotency-Key was used with another body");
+    /// A call with this key is under way.
+    IdempotencyInProgress => ("IDEMPOTENCY_IN_PROGRESS", Conflict, "A call with this Idempotency-Key is under way");
+    /// A call with this key was answered, and its answer is not kept.
+    IdempotencyNotKept => ("IDEMPOTENCY_NOT_KEPT", Conflict,
+        "The call with this Idempotency-Key was answered; streams and answers over 1 MiB are not kept");
     /// The body is too long.
     PayloadTooLarge => ("PAYLOAD_TOO_LARGE", TooLarge, "Request body too large");
     /// A limiter refused.

@@ -164,6 +164,7 @@ impl App {
                 clock: clock.clone(),
                 last: health::LastAnswer::default(),
             },
+            keys: ports.idempotency,
             counter: ports.counter,
             clock: clock.clone(),
         });

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use poem::http::{HeaderValue, StatusCode};
 use poem::web::Data;
 use poem::{Endpoint, EndpointExt, IntoResponse, Response};
+use poem_openapi::param::Header;
 use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::types::Type;
@@ -18,7 +19,9 @@ use super::openai::{ChatCompletion, ChatCompletionChunk, ChatCompletionRequest, 
 use super::payload::{EventBytes, Raw, RawJson};
 use super::spec::Tag;
 use crate::core::App;
+use crate::core::error::{Code, Error};
 use crate::core::llm::{Completion, CompletionCall};
+use crate::core::model::idempotency::CallKey;
 use crate::core::model::ids::RequestId;
 use crate::core::model::limits::CHAT_COMPLETIONS;
 
@@ -38,9 +41,13 @@ impl LlmApi {
         app: Data<&Arc<App>>,
         request: Data<&RequestId>,
         caller: SignedIn,
+        /// The caller's own name for the call, 1 to 255 visible ASCII characters. Sent again with the same body within
+        /// 24 h, the call is charged once and a whole answer is heard again; with another body it is refused.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
         body: Raw<ChatCompletionRequest>,
     ) -> Result<CompletionAnswer, ApiError> {
-        complete(&app, &request, &caller, body.bytes).await
+        complete(&app, (&request, key.0.as_deref()), &caller, body.bytes).await
     }
 
     /// Complete a chat, under the name older clients use
@@ -56,9 +63,12 @@ impl LlmApi {
         app: Data<&Arc<App>>,
         request: Data<&RequestId>,
         caller: SignedIn,
+        /// The caller's own name for the call, as of the operation it is an alias of.
+        #[oai(name = "Idempotency-Key")]
+        key: Header<Option<String>>,
         body: Raw<ChatCompletionRequest>,
     ) -> Result<CompletionAnswer, ApiError> {
-        complete(&app, &request, &caller, body.bytes).await
+        complete(&app, (&request, key.0.as_deref()), &caller, body.bytes).await
     }
 
     /// List the models a chat may name
@@ -71,12 +81,18 @@ impl LlmApi {
 
 async fn complete(
     app: &App,
-    request: &RequestId,
+    (request, key): (&RequestId, Option<&str>),
     caller: &SignedIn,
     body: Bytes,
 ) -> Result<CompletionAnswer, ApiError> {
     let call = CompletionCall { user: caller.0.user().clone(), request: request.clone(), body };
-    Ok(CompletionAnswer(app.completions.complete(call).await?))
+    let Some(key) = key else {
+        return Ok(CompletionAnswer { request: request.clone(), completion: app.completions.complete(call).await? });
+    };
+    let unusable = "Idempotency-Key must be 1 to 255 visible ASCII characters";
+    let key = CallKey::parse(key).ok_or_else(|| Error::new(Code::InvalidRequest).saying(unusable))?;
+    let (request, completion) = app.completions.complete_once(call, key).await?;
+    Ok(CompletionAnswer { request, completion })
 }
 
 fn counted(ep: impl Endpoint + 'static) -> impl Endpoint {
@@ -84,14 +100,18 @@ fn counted(ep: impl Endpoint + 'static) -> impl Endpoint {
 }
 
 /// One successful answer, as JSON or as events; documented as one row with both media types.
-struct CompletionAnswer(Completion);
+struct CompletionAnswer {
+    /// The name of the call in the books; the first one when it is a repetition.
+    request: RequestId,
+    completion: Completion,
+}
 
 type WholeAnswer = RawJson<ChatCompletion>;
 type StreamedAnswer = EventBytes<ChatCompletionChunk>;
 
 impl IntoResponse for CompletionAnswer {
     fn into_response(self) -> Response {
-        match self.0 {
+        let mut answer = match self.completion {
             Completion::Json { body, charged, clamped } => {
                 let mut answer = WholeAnswer::new(body).into_response();
                 if let Some(charged) = charged {
@@ -106,10 +126,16 @@ impl IntoResponse for CompletionAnswer {
                 announce(&mut answer, clamped);
                 answer
             }
+        };
+        if let Ok(request) = HeaderValue::from_str(self.request.as_str()) {
+            answer.headers_mut().insert(REQUEST, request);
         }
+        answer
     }
 }
 
+/// The name of the call.
+const REQUEST: &str = "airi-request-id";
 /// What an answer cost, flux.
 const CHARGED: &str = "airi-flux-charged";
 /// The tokens an answer is limited to.

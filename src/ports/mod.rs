@@ -18,6 +18,7 @@ pub mod chats;
 pub mod config;
 pub mod erasure;
 pub mod fault;
+pub mod idempotency;
 pub mod journal;
 pub mod ledger;
 pub mod limits;
@@ -105,6 +106,8 @@ pub struct Ports {
     pub vault: Arc<dyn vault::Vault>,
     /// Who did what as an operator.
     pub audit: Arc<dyn audit::AuditLog>,
+    /// Calls named by their callers.
+    pub idempotency: Arc<dyn idempotency::IdempotencyRepo>,
     /// Characters and what belongs to them.
     pub characters: Arc<dyn characters::CharacterRepo>,
     /// Provider configurations.
@@ -133,6 +136,7 @@ pub mod mocks {
     pub use super::chats::{MockBroadcaster, MockChatRepo};
     pub use super::config::MockConfigStore;
     pub use super::erasure::MockErasureRepo;
+    pub use super::idempotency::MockIdempotencyRepo;
     pub use super::journal::MockJournal;
     pub use super::ledger::{MockBalanceCache, MockLedgerRepo, MockUsageMeter};
     pub use super::limits::{MockRateLimiter, MockSlots};

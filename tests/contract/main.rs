@@ -17,6 +17,7 @@ mod config;
 mod config_cache;
 mod grants;
 mod holds;
+mod idempotency;
 mod identity;
 mod ledger;
 mod letters;

@@ -30,6 +30,7 @@ mod matrix;
 mod oidc;
 mod people;
 mod providers;
+mod repeated;
 mod social;
 mod speech;
 mod speech_socket;

@@ -43,10 +43,11 @@ use airi_server::ports::limits::RateLimiter;
 use airi_server::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use airi_server::ports::mocks::{
     MockAccountRepo, MockAccountSnapshots, MockAuditLog, MockBalanceCache, MockBillingRepo, MockBroadcaster,
-    MockCharacterRepo, MockChatRepo, MockClientRepo, MockConfigStore, MockErasureRepo, MockGrantRepo, MockLedgerRepo,
-    MockMailer, MockPasswordHasher, MockPaymentGateway, MockPaymentSignatures, MockPriceCache, MockProbe,
-    MockProviderRepo, MockSessionRepo, MockSignatures, MockSlots, MockSocialLogin, MockSocialRepo, MockStreamingSpeech,
-    MockTokenCounter, MockTokenSigner, MockTtsEngine, MockUsageMeter, MockVault, MockVerificationRepo,
+    MockCharacterRepo, MockChatRepo, MockClientRepo, MockConfigStore, MockErasureRepo, MockGrantRepo,
+    MockIdempotencyRepo, MockLedgerRepo, MockMailer, MockPasswordHasher, MockPaymentGateway, MockPaymentSignatures,
+    MockPriceCache, MockProbe, MockProviderRepo, MockSessionRepo, MockSignatures, MockSlots, MockSocialLogin,
+    MockSocialRepo, MockStreamingSpeech, MockTokenCounter, MockTokenSigner, MockTtsEngine, MockUsageMeter, MockVault,
+    MockVerificationRepo,
 };
 use airi_server::ports::probe::Probe;
 use airi_server::ports::runtime::{Clock, IdSource, Tasks};
@@ -260,6 +261,7 @@ impl World {
                 ids: ids.clone(),
             },
             storage: Liveness { probe: Arc::new(answering()), clock: clock.clone(), last: LastAnswer::default() },
+            keys: Arc::new(MockIdempotencyRepo::new()),
             counter: Arc::new(counter()),
             clock: clock.clone(),
         };

@@ -18,6 +18,7 @@ pub mod erasure;
 pub mod fault;
 mod grant_rows;
 pub mod grants;
+pub mod idempotency;
 pub mod ledger;
 mod ledger_batch;
 mod ledger_rows;

@@ -3,6 +3,7 @@
 pub mod allowance;
 pub mod events;
 pub mod metered;
+mod once;
 pub mod plan;
 pub mod reject;
 pub mod reservation;
@@ -39,6 +40,7 @@ use super::model::hold::AdmissionMode;
 use super::model::ids::{RequestId, UserId};
 use super::model::ledger::Flux;
 use super::model::llm::{AUTO_MODEL, ChatBody, Defaults, InvalidBody, Tariff};
+use crate::ports::idempotency::IdempotencyRepo;
 use crate::ports::llm::TokenCounter;
 use crate::ports::runtime::Clock;
 use crate::ports::upstream::{ByteStream, UpstreamError};
@@ -64,6 +66,8 @@ pub struct Completions {
     pub settle: Settle,
     /// Whether the database can account for what a call costs.
     pub storage: Liveness,
+    /// Calls named by their callers.
+    pub keys: Arc<dyn IdempotencyRepo>,
     /// Counts what no upstream counted.
     pub counter: Arc<dyn TokenCounter>,
     /// Measures calls.

@@ -14,6 +14,7 @@ pub mod config;
 pub mod erasure;
 pub mod fact;
 pub mod hold;
+pub mod idempotency;
 pub mod identity;
 pub mod ids;
 pub mod ledger;

@@ -50,7 +50,8 @@ pub async fn trace<E: Endpoint>(next: Arc<E>, mut req: Request, tracer: Arc<Trac
     };
     line.answered(&answer, &span);
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
-        answer.headers_mut().insert("airi-request-id", id.clone());
+        // A repetition of a call is known by the name of the first one.
+        let id = answer.headers_mut().entry("airi-request-id").or_insert(id).clone();
         answer.headers_mut().insert("x-request-id", id);
     }
     Ok(if is_stream(&answer) { keep_until_the_end(answer, line) } else { answer })

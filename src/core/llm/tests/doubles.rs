@@ -22,6 +22,7 @@ use crate::core::model::hold::Hold;
 use crate::core::model::ids::{RequestId, UserId};
 use crate::core::model::ledger::{Debit, Flux};
 use crate::core::model::request_log::LoggedRequest;
+use crate::ports::idempotency::MockIdempotencyRepo;
 use crate::ports::llm::UpstreamCall;
 use crate::ports::upstream::UpstreamError;
 
@@ -149,7 +150,16 @@ impl World {
             ids: self.clone(),
         };
         let storage = Liveness { probe: self.clone(), clock: self.clone(), last: LastAnswer::default() };
-        Completions { config, ledger, walk, settle, storage, counter: self.clone(), clock: self.clone() }
+        Completions {
+            config,
+            ledger,
+            walk,
+            settle,
+            storage,
+            keys: Arc::new(MockIdempotencyRepo::new()),
+            counter: self.clone(),
+            clock: self.clone(),
+        }
     }
 
     /// Sends one call and waits for its head.

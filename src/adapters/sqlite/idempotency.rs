@@ -1,0 +1,120 @@
+//! `airi_idempotency`: calls named by their caller.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::fault::fault;
+use super::{Sqlite, micros, time};
+use crate::core::model::idempotency::{CallKey, CallState, Claim, Claimed, Judgement, KeptCall, forgotten_before};
+use crate::core::model::ids::{RequestId, UserId};
+use crate::ports::Fault;
+use crate::ports::idempotency::IdempotencyRepo;
+
+/// Named calls and their answers, for a day.
+#[derive(Clone, Debug)]
+pub struct SqliteIdempotency {
+    /// Where the table is.
+    pub db: Sqlite,
+}
+
+/// `body_hash, request_id, status, answer, created_at`.
+type Row = (Vec<u8>, String, String, Option<Vec<u8>>, i64);
+
+#[async_trait]
+impl IdempotencyRepo for SqliteIdempotency {
+    #[tracing::instrument(name = "sqlite.idempotency.claim", skip_all, err)]
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, Fault> {
+        let fault = fault("sqlite.idempotency.claim");
+        let hash = Sha256::digest(&claim.body).to_vec();
+        let mut tx = self.db.writer.begin_with("BEGIN IMMEDIATE").await.map_err(fault)?;
+        let begun = sqlx::query(
+            "INSERT INTO airi_idempotency (user_id, key, body_hash, request_id, status, answer, created_at) \
+             VALUES (?1, ?2, ?3, ?4, 'running', NULL, ?5) ON CONFLICT (user_id, key) DO NOTHING",
+        )
+        .bind(claim.user.as_str())
+        .bind(claim.key.as_str())
+        .bind(&hash)
+        .bind(claim.request.as_str())
+        .bind(micros(claim.at))
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        if begun.rows_affected() == 1 {
+            // Whoever adds a row takes some that nobody needs away.
+            sqlx::query(
+                "DELETE FROM airi_idempotency WHERE rowid IN \
+                 (SELECT rowid FROM airi_idempotency WHERE created_at < ?1 LIMIT 20)",
+            )
+            .bind(micros(forgotten_before(claim.at)))
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+            tx.commit().await.map_err(fault)?;
+            return Ok(Claimed::Mine(claim.request.clone()));
+        }
+        let found: Option<Row> = sqlx::query_as(
+            "SELECT body_hash, request_id, status, answer, created_at FROM airi_idempotency \
+             WHERE user_id = ?1 AND key = ?2",
+        )
+        .bind(claim.user.as_str())
+        .bind(claim.key.as_str())
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(fault)?;
+        // It was just taken away for its age; the next try begins it.
+        let Some((body_hash, request, status, answer, at)) = found else { return Ok(Claimed::Running) };
+        let kept = KeptCall {
+            body_hash,
+            request: RequestId::new(request),
+            state: CallState::of(&status),
+            answer: answer.map(Bytes::from),
+            at: time(at).unwrap_or(claim.at),
+        };
+        let request = match kept.judge(claim, &hash) {
+            Judgement::Tell(told) => return Ok(told),
+            Judgement::Resume(request) => request,
+            Judgement::Replace => claim.request.clone(),
+        };
+        sqlx::query(
+            "UPDATE airi_idempotency SET body_hash = ?3, request_id = ?4, status = 'running', answer = NULL, \
+             created_at = ?5 WHERE user_id = ?1 AND key = ?2",
+        )
+        .bind(claim.user.as_str())
+        .bind(claim.key.as_str())
+        .bind(&hash)
+        .bind(request.as_str())
+        .bind(micros(claim.at))
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+        tx.commit().await.map_err(fault)?;
+        Ok(Claimed::Mine(request))
+    }
+
+    #[tracing::instrument(name = "sqlite.idempotency.finish", skip_all, err)]
+    async fn finish(&self, user: &UserId, key: &CallKey, answer: Option<Bytes>) -> Result<(), Fault> {
+        sqlx::query("UPDATE airi_idempotency SET status = ?3, answer = ?4 WHERE user_id = ?1 AND key = ?2")
+            .bind(user.as_str())
+            .bind(key.as_str())
+            .bind(CallState::Answered.as_str())
+            .bind(answer.map(|answer| answer.to_vec()))
+            .execute(&self.db.writer)
+            .await
+            .map_err(fault("sqlite.idempotency.finish"))?;
+        Ok(())
+    }
+
+    #[tracing::instrument(name = "sqlite.idempotency.give_up", skip_all, err)]
+    async fn give_up(&self, user: &UserId, key: &CallKey) -> Result<(), Fault> {
+        sqlx::query("UPDATE airi_idempotency SET status = ?3 WHERE user_id = ?1 AND key = ?2 AND status = ?4")
+            .bind(user.as_str())
+            .bind(key.as_str())
+            .bind(CallState::Free.as_str())
+            .bind(CallState::Running.as_str())
+            .execute(&self.db.writer)
+            .await
+            .map_err(fault("sqlite.idempotency.give_up"))?;
+        Ok(())
+    }
+}
