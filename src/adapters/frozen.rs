@@ -37,6 +37,10 @@ impl Clock for FrozenClock {
     fn elapsed(&self) -> Duration {
         Duration::from_millis(self.passed_ms.load(Ordering::SeqCst))
     }
+
+    fn sleep(&self, _time: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Names that count up, in the right length and alphabet.

@@ -12,6 +12,8 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> DateTime<Utc>;
     /// Time since some fixed instant of this process; never goes back. For measuring.
     fn elapsed(&self) -> Duration;
+    /// Resolves when that much time has passed. A clock that stands still lets nobody wait for it.
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()>;
 }
 
 /// Fresh, unguessable names.

@@ -10,6 +10,7 @@ use airi_server::core::model::ids::UserId;
 use airi_server::ports::journal::Journal;
 use airi_server::ports::runtime::Clock;
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 
 /// A user nobody else talks about, in this run or another.
 pub(crate) fn somebody() -> UserId {
@@ -27,6 +28,9 @@ impl Clock for RealClock {
     }
     fn elapsed(&self) -> Duration {
         self.0.elapsed()
+    }
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(time))
     }
 }
 
@@ -46,6 +50,9 @@ impl Clock for HandClock {
     }
     fn elapsed(&self) -> Duration {
         Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
     }
 }
 

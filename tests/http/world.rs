@@ -415,6 +415,10 @@ impl Clock for WallClock {
     fn elapsed(&self) -> Duration {
         self.0.elapsed()
     }
+
+    fn sleep(&self, time: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(time))
+    }
 }
 
 #[derive(Default)]

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 use tracing::field::Empty;
 
+use crate::core::model::retry_after::retry_after_seconds;
 use crate::core::model::secret::Secret;
 use crate::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use crate::ports::upstream::{ByteStream, Patience, UpstreamError};
@@ -241,15 +242,9 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<(), UpstreamError> {
     Ok(())
 }
 
-/// Seconds, or a date told relative to the upstream's own clock (RFC 9110 §10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<u64> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(seconds);
-    }
-    let until = chrono::DateTime::parse_from_rfc2822(text).ok()?;
-    let now = chrono::DateTime::parse_from_rfc2822(headers.get(DATE)?.to_str().ok()?).ok()?;
-    u64::try_from((until - now).num_seconds()).ok()
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    retry_after_seconds(text(RETRY_AFTER)?, text(DATE))
 }
 
 /// At most [`REFUSAL_BYTES`] of a refusal; a read that fails or takes too long ends it, and is no second failure.

@@ -11,6 +11,7 @@ use reqwest::{RequestBuilder, Response};
 use tokio::time::{Instant, timeout_at};
 
 use super::Egress;
+use crate::core::model::retry_after::retry_after_seconds;
 use crate::core::model::tts::MAX_AUDIO;
 use crate::ports::tts::{SpeechFailure, SpokenAudio};
 use crate::ports::upstream::{ByteStream, Patience, UpstreamError};
@@ -182,15 +183,9 @@ pub(super) fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Seconds, or a date told relative to the upstream's own clock (RFC 9110 §10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<u64> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(seconds);
-    }
-    let until = chrono::DateTime::parse_from_rfc2822(text).ok()?;
-    let now = chrono::DateTime::parse_from_rfc2822(headers.get(DATE)?.to_str().ok()?).ok()?;
-    u64::try_from((until - now).num_seconds()).ok()
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    retry_after_seconds(text(RETRY_AFTER)?, text(DATE))
 }
 
 /// At most [`REFUSAL_BYTES`] of a refusal; a read that fails or takes too long ends it, and is no second failure.

@@ -1,5 +1,7 @@
 //! What a user has, what they are charged and given, and what they see of it (contract `ledger.md`).
 
+mod patience;
+
 use std::sync::Arc;
 
 use super::config::Config;
@@ -17,6 +19,8 @@ use crate::ports::Fault;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::{BalanceCache, LedgerRepo};
 use crate::ports::runtime::IdSource;
+
+pub use patience::pauses;
 
 /// The one room money passes through.
 pub struct Ledger {

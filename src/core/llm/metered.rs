@@ -149,7 +149,7 @@ impl Metered {
         let Some(receipt) = &mut self.receipt else { return Poll::Ready(None) };
         let charged = ready!(receipt.poll_unpin(cx));
         self.receipt = None;
-        // Without a word the process is stopping.
+        // Without a word it is not known yet.
         let before = if self.inside_line { "\n" } else { "" };
         Poll::Ready(charged.ok().map(|charged| format!("{before}: airi-flux-charged {}\n\n", charged.get()).into()))
     }

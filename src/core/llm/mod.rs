@@ -91,7 +91,7 @@ pub enum Completion {
     Json {
         /// The upstream's JSON text, untouched.
         body: Bytes,
-        /// What it cost; unknown only while the process is stopping.
+        /// What it cost; unknown while the database is away.
         charged: Option<Flux>,
         /// The tokens it was limited to, because the balance affords no more.
         clamped: Option<u64>,

@@ -11,7 +11,7 @@ use super::reservation::Reservation;
 use super::usage::TokenCounts;
 use super::walk::Routed;
 use crate::core::error::{Error, Kind};
-use crate::core::ledger::Ledger;
+use crate::core::ledger::{Ledger, pauses};
 use crate::core::model::fact::{Fact, InterruptionStage, StreamEnd};
 use crate::core::model::ids::{EntryId, KeyEntryId, LogId, RequestId, UserId};
 use crate::core::model::ledger::{Debit, DebitOutcome, Flux};
@@ -19,9 +19,6 @@ use crate::core::model::llm::{Tariff, Usage};
 use crate::core::model::request_log::{GenerationKind, LoggedRequest};
 use crate::ports::journal::Journal;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
-
-/// How often a debit is tried; each try is safe to repeat, because a debit is known by its request.
-const DEBIT_TRIES: usize = 3;
 
 /// The status of a row whose client left.
 const CLIENT_CLOSED: u16 = 499;
@@ -114,7 +111,8 @@ impl Settle {
     }
 
     /// Settles at once when nothing is to be charged, else in a task; the receiver hears what was charged when it is
-    /// done.
+    /// done. It hears nothing when the first try fails: whoever waits for the answer's end must not wait for a database
+    /// that is away.
     fn settle(self, mut call: Call, verdict: Verdict) -> oneshot::Receiver<Flux> {
         let (done, settled) = oneshot::channel();
         if !verdict.forgiven.is_zero() {
@@ -127,17 +125,20 @@ impl Settle {
         }
         let tasks = Arc::clone(&self.tasks);
         let job = async move {
-            let charged = self.collect(&mut call, &verdict).await;
+            let mut done = Some(done);
+            let charged = self.collect(&mut call, &verdict, &mut done).await;
             self.log(&call, &verdict, charged);
-            // Nobody listens when the client left in between.
-            let _gone = done.send(charged);
+            if let Some(done) = done {
+                // Nobody listens when the client left in between.
+                let _gone = done.send(charged);
+            }
         };
         tasks.spawn("llm.settle", Box::pin(job));
         settled
     }
 
-    /// Charges what is owed and says what was taken; what was not is told.
-    async fn collect(&self, call: &mut Call, verdict: &Verdict) -> Flux {
+    /// Charges what is owed and says what was taken; what was not is told. The first failure lets go of `done`.
+    async fn collect(&self, call: &mut Call, verdict: &Verdict, done: &mut Option<oneshot::Sender<Flux>>) -> Flux {
         let debit = Debit {
             entry: EntryId::new(self.ids.id()),
             user: call.admission.user.clone(),
@@ -147,10 +148,12 @@ impl Settle {
             metadata: metadata(&call.generation.model, verdict),
         };
         let mut outcome = self.charge(&mut call.admission, &debit).await;
-        for _ in 1..DEBIT_TRIES {
+        for pause in pauses() {
             if outcome.is_ok() {
                 break;
             }
+            *done = None;
+            self.clock.sleep(pause).await;
             outcome = self.charge(&mut call.admission, &debit).await;
         }
         match outcome {
@@ -242,7 +245,7 @@ impl OpenCall {
     }
 
     /// A whole answer is in hand, with `written` tokens as far as counted. It is charged although the caller may leave
-    /// meanwhile, and before it is handed out. Answers what was charged, unless the process is stopping.
+    /// meanwhile, and before it is handed out. Answers what was charged, unless that takes more than one try.
     pub async fn deliver_whole(mut self, counts: TokenCounts, written: u64) -> Option<Flux> {
         let call = self.call.take()?;
         let status = call.source.as_ref().map_or(200, |source| source.status);

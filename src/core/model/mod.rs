@@ -30,6 +30,7 @@ pub mod principal;
 pub mod proofs;
 pub mod providers;
 pub mod request_log;
+pub mod retry_after;
 pub mod sealed;
 pub mod secret;
 pub mod social;

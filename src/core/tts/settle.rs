@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::gate::Admission;
 use super::walk::Routed;
 use crate::core::error::Error;
-use crate::core::ledger::Ledger;
+use crate::core::ledger::{Ledger, pauses};
 use crate::core::llm::metered::DeliveryEnd;
 use crate::core::llm::settle::status_of;
 use crate::core::model::fact::{Fact, StreamEnd};
@@ -21,9 +21,6 @@ use crate::core::model::tts::METER;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::UsageMeter;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
-
-/// How often a settlement is tried; each try is safe to repeat, because a use is known by its request.
-const TRIES: usize = 3;
 
 /// The status of a row whose client left.
 pub const CLIENT_CLOSED: u16 = 499;
@@ -125,10 +122,11 @@ impl Settle {
             metadata: metadata(&ending.model),
         };
         let mut outcome = self.meter.settle(&used).await;
-        for _ in 1..TRIES {
+        for pause in pauses() {
             if outcome.is_ok() {
                 break;
             }
+            self.clock.sleep(pause).await;
             outcome = self.meter.settle(&used).await;
         }
         match outcome {

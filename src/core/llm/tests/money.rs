@@ -171,6 +171,7 @@ fn a_delivered_answer_survives_a_lost_debit_and_the_loss_is_told() {
     let world = World::simple(vec![whole("{}")]);
     world.debit_faults.store(100, Ordering::SeqCst);
     assert!(world.complete(WHOLE).is_ok());
+    world.run_jobs();
     assert_eq!(world.row().0.charged.get(), 0);
     assert_eq!(world.unbilled(), [(5, "debit_failed", "non_streaming")]);
 
@@ -197,9 +198,20 @@ fn a_debit_that_failed_for_a_moment_is_repeated_and_never_doubled() {
         let world = World::simple(vec![whole("{}")]);
         world.debit_faults.store(2, Ordering::SeqCst);
         world.debit_commits_then_fails.store(commits, Ordering::SeqCst);
-        assert!(world.complete(WHOLE).is_ok());
+        let Completion::Json { charged, .. } = world.complete(WHOLE).unwrap() else { panic!() };
+        assert_eq!(charged, None, "the answer waits for the first try only");
+        world.run_jobs();
         assert_eq!(world.row().0.charged.get(), 5);
         assert_eq!(world.balance.load(Ordering::SeqCst), 995, "{commits}");
         assert!(world.unbilled().is_empty());
     }
+}
+
+#[test]
+fn a_stream_ends_before_a_charge_that_takes_more_than_one_try() {
+    let world = World::simple(vec![events(vec![text(HELLO), text(DONE)])]);
+    world.debit_faults.store(1, Ordering::SeqCst);
+    let (said, abnormal) = world.stream(STREAM);
+    assert!(said.ends_with(DONE) && !abnormal, "{said}");
+    assert_eq!((world.row().0.charged.get(), world.unbilled()), (5, vec![]));
 }

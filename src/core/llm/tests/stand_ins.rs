@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 
 use super::doubles::{Step, World, give_way};
 use crate::core::model::config::{ConfigChange, ConfigEntry, ConfigWrite, WriteOutcome};
@@ -125,6 +125,9 @@ impl Clock for World {
     }
     fn elapsed(&self) -> Duration {
         Duration::from_millis(self.now_ms.load(Ordering::SeqCst))
+    }
+    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+        give_way().boxed()
     }
 }
 
