@@ -41,7 +41,7 @@ impl Characters {
 
     /// One character as `viewer` may see it.
     pub async fn find(&self, id: &CharacterId, viewer: &UserId) -> Result<Sheet, Error> {
-        if !is_storable(id) {
+        if !id.is_storable() {
             return Err(Error::new(Code::NotFound));
         }
         let sheet = self.repo.find(id, viewer).await?.ok_or_else(|| Error::new(Code::NotFound))?;
@@ -53,7 +53,7 @@ impl Characters {
         let mut draft = draft::draft(body, &|| self.ids.id())?;
         for capability in &mut draft.capabilities {
             let place = Place { column: CONFIG, keys: &[&draft.id, &capability.id, API_KEY] };
-            self.change_key(&mut capability.config, |key| self.sealing.seal(&key, place))?;
+            change_key(&mut capability.config, |key| self.sealing.seal(&key, place))?;
         }
         let new = NewCharacter { owner: owner.clone(), draft };
         match self.repo.create(&new).await? {
@@ -66,7 +66,7 @@ impl Characters {
     /// Changes what a change's body gives.
     pub async fn update(&self, id: &CharacterId, owner: &UserId, body: &[u8]) -> Result<Sheet, Error> {
         let change = draft::change(body)?;
-        if !is_storable(id) {
+        if !id.is_storable() {
             return Err(Error::new(Code::NotFound));
         }
         self.repo.update(id, owner, &change, self.clock.now()).await?.done()?;
@@ -75,7 +75,7 @@ impl Characters {
 
     /// Deletes a character; likes and bookmarks of it stay where they are.
     pub async fn delete(&self, id: &CharacterId, owner: &UserId) -> Result<(), Error> {
-        if !is_storable(id) {
+        if !id.is_storable() {
             return Err(Error::new(Code::NotFound));
         }
         self.repo.delete(id, owner, self.clock.now()).await?.done()?;
@@ -85,7 +85,7 @@ impl Characters {
 
     /// Puts the user's mark on a character or takes it away, and answers whether it is there now.
     pub async fn toggle(&self, id: &CharacterId, user: &UserId, mark: Mark) -> Result<bool, Error> {
-        if !is_storable(id) {
+        if !id.is_storable() {
             return Err(Error::new(Code::NotFound));
         }
         let set = self.repo.toggle(id, user, mark).await?.ok_or_else(|| Error::new(Code::NotFound))?;
@@ -96,11 +96,6 @@ impl Characters {
     /// Sets every counter to the number of live marks and answers how many characters were wrong.
     pub async fn recount(&self) -> Result<u64, Error> {
         Ok(self.repo.recount().await?)
-    }
-
-    /// What account deletion does to characters and marks. Safe to repeat.
-    pub async fn close_account(&self, user: &UserId) -> Result<(), Error> {
-        Ok(self.repo.close_account(user, self.clock.now()).await?)
     }
 
     /// Seals with the current master key what the previous one sealed; `rehearse` only counts. Safe to repeat.
@@ -133,32 +128,26 @@ impl Characters {
         for capability in &mut sheet.capabilities {
             let place = Place { column: CONFIG, keys: &[character.id.as_str(), &capability.id, API_KEY] };
             if character.owner == *viewer {
-                self.change_key(&mut capability.config, |key| self.sealing.open(key, place))?;
+                change_key(&mut capability.config, |key| self.sealing.open(key, place))?;
             } else {
                 capability.config.insert(API_KEY.to_owned(), Value::String(String::new()));
             }
         }
         Ok(sheet)
     }
-
-    /// An empty key is no secret and stays as it is.
-    fn change_key(
-        &self,
-        config: &mut Map<String, Value>,
-        change: impl FnOnce(Value) -> Result<Value, Error>,
-    ) -> Result<(), Error> {
-        if let Some(key) = config.get_mut(API_KEY)
-            && *key != ""
-        {
-            *key = change(key.take())?;
-        }
-        Ok(())
-    }
 }
 
-/// No stored id holds U+0000, and PostgreSQL does not even look for one that does.
-fn is_storable(id: &CharacterId) -> bool {
-    !id.as_str().contains('\0')
+/// An empty key is no secret and stays as it is.
+fn change_key(
+    config: &mut Map<String, Value>,
+    change: impl FnOnce(Value) -> Result<Value, Error>,
+) -> Result<(), Error> {
+    if let Some(key) = config.get_mut(API_KEY)
+        && *key != ""
+    {
+        *key = change(key.take())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

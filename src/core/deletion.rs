@@ -6,7 +6,6 @@ use async_trait::async_trait;
 
 use super::accounts::{Denied, Errand, Refusal, SignIn, address_mark};
 use super::billing::Billing;
-use super::characters::Characters;
 use super::chats::Chats;
 use super::error::Error;
 use super::model::accounts::Account;
@@ -17,7 +16,6 @@ use super::model::letters::Message;
 use super::model::principal::Principal;
 use super::model::proofs::{DELETION_LIFETIME, Verification};
 use super::model::secret::Secret;
-use super::providers::Providers;
 use crate::ports::Fault;
 use crate::ports::erasure::ErasureRepo;
 use crate::ports::ledger::BalanceCache;
@@ -151,28 +149,6 @@ impl Deletion {
 impl BeforeErasure for Billing {
     fn name(&self) -> &'static str {
         "billing"
-    }
-
-    async fn undo(&self, user: &UserId) -> Result<(), Error> {
-        self.close_account(user).await
-    }
-}
-
-#[async_trait]
-impl BeforeErasure for Providers {
-    fn name(&self) -> &'static str {
-        "providers"
-    }
-
-    async fn undo(&self, user: &UserId) -> Result<(), Error> {
-        self.close_account(user).await
-    }
-}
-
-#[async_trait]
-impl BeforeErasure for Characters {
-    fn name(&self) -> &'static str {
-        "characters"
     }
 
     async fn undo(&self, user: &UserId) -> Result<(), Error> {

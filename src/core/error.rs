@@ -40,6 +40,27 @@ pub enum Kind {
     Rejected,
 }
 
+impl Kind {
+    /// The status HTTP has for it (RFC 9110 §15); the one place where a kind becomes a number. A rejection has the
+    /// upstream's status where that is known.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Invalid | Self::Rejected => 400,
+            Self::Unauthenticated => 401,
+            Self::PaymentRequired => 402,
+            Self::Forbidden => 403,
+            Self::Missing => 404,
+            Self::Conflict => 409,
+            Self::TooLarge => 413,
+            Self::TooMany => 429,
+            Self::Internal => 500,
+            Self::BadUpstream => 502,
+            Self::Unavailable => 503,
+            Self::UpstreamTimeout => 504,
+        }
+    }
+}
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $code:ident => ($wire:literal, $kind:ident, $message:literal);)+) => {
         /// Every refusal there is. A code knows its wire name, its kind and its usual text.

@@ -250,7 +250,7 @@ impl App {
             balances: balances.clone(),
             people: ports.people,
             chats: chats.clone(),
-            before: vec![billing.clone(), providers.clone(), characters.clone()],
+            before: vec![billing.clone()],
         });
         Self {
             config,

@@ -35,7 +35,7 @@ impl Providers {
 
     /// One row of the owner's, else of the system's.
     pub async fn find(&self, id: &ProviderId, owner: &UserId) -> Result<Provider, Error> {
-        if !is_storable(id) {
+        if !id.is_storable() {
             return Err(Error::new(Code::NotFound));
         }
         self.opened(self.repo.find(id, owner).await?.ok_or_else(|| Error::new(Code::NotFound))?)
@@ -66,7 +66,7 @@ impl Providers {
     /// Changes what a change's body gives.
     pub async fn update(&self, id: &ProviderId, owner: &UserId, body: &[u8]) -> Result<Provider, Error> {
         let mut change = providers::change(body)?;
-        if !is_storable(id) {
+        if !id.is_storable() {
             return Err(Error::new(Code::NotFound));
         }
         change.config = change.config.map(|config| self.sealed(config, id, owner)).transpose()?;
@@ -75,15 +75,10 @@ impl Providers {
 
     /// Deletes a row; its id stays taken.
     pub async fn delete(&self, id: &ProviderId, owner: &UserId) -> Result<(), Error> {
-        if !is_storable(id) {
+        if !id.is_storable() {
             return Err(Error::new(Code::NotFound));
         }
         self.repo.delete(id, owner, self.clock.now()).await?.done()
-    }
-
-    /// What account deletion does to the user's rows. Safe to repeat.
-    pub async fn close_account(&self, user: &UserId) -> Result<(), Error> {
-        Ok(self.repo.close_account(user, self.clock.now()).await?)
     }
 
     /// Seals with the current master key what the previous one sealed; `rehearse` only counts. Safe to repeat.
@@ -131,11 +126,6 @@ fn each(config: ProviderConfig, change: impl Fn(&str, Value) -> Result<Value, Er
         Ok((member, changed))
     });
     members.collect::<Result<_, _>>().map(ProviderConfig)
-}
-
-/// No stored id holds U+0000, and PostgreSQL does not even look for one that does.
-fn is_storable(id: &ProviderId) -> bool {
-    !id.as_str().contains('\0')
 }
 
 #[cfg(test)]

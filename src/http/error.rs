@@ -99,27 +99,12 @@ pub(super) fn refuse(error: Error) -> Response {
     poem::Error::from(ApiError(error)).into_response()
 }
 
-/// The status of a refusal; the only place where a kind becomes a number.
+/// The status of a refusal.
 pub(super) fn status(error: &Error) -> StatusCode {
-    match error.code.kind() {
-        Kind::Invalid => StatusCode::BAD_REQUEST,
-        Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Kind::PaymentRequired => StatusCode::PAYMENT_REQUIRED,
-        Kind::Forbidden => StatusCode::FORBIDDEN,
-        Kind::Missing => StatusCode::NOT_FOUND,
-        Kind::Conflict => StatusCode::CONFLICT,
-        Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        Kind::TooMany => StatusCode::TOO_MANY_REQUESTS,
-        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        Kind::BadUpstream => StatusCode::BAD_GATEWAY,
-        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        Kind::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-        Kind::Rejected => error
-            .upstream_status
-            .and_then(|status| StatusCode::from_u16(status).ok())
-            .filter(StatusCode::is_client_error)
-            .unwrap_or(StatusCode::BAD_REQUEST),
-    }
+    let kind = error.code.kind();
+    let upstream = error.upstream_status.filter(|_| kind == Kind::Rejected);
+    let rejected = upstream.and_then(|status| StatusCode::from_u16(status).ok()).filter(StatusCode::is_client_error);
+    rejected.or_else(|| StatusCode::from_u16(kind.status()).ok()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// Turns any failure of the framework into one of our answers; an answer that is already ours passes.

@@ -53,8 +53,4 @@ pub trait CharacterRepo: Send + Sync {
 
     /// Replaces the configuration of a row, if it still is what `row` says, and answers whether it was. No time moves.
     async fn reseal(&self, row: &SealedRow, config: &Map<String, Value>) -> Result<bool, Fault>;
-
-    /// Account deletion: stamps `deleted_at` and `updated_at` of characters the user owns or made, blanks the keys of
-    /// their capabilities, stamps the user's marks and takes them off the counters. Safe to repeat.
-    async fn close_account(&self, user: &UserId, at: DateTime<Utc>) -> Result<(), Fault>;
 }

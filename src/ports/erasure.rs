@@ -11,8 +11,9 @@ use crate::core::model::ids::UserId;
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait ErasureRepo: Send + Sync {
-    /// Does all of it in one transaction: stamps the business rows the first time, remembers the
-    /// address mark, removes one-time secrets and at last the person, with whom sessions, identities and tokens go.
+    /// Does all of it in one transaction: stamps the business rows the first time, takes the person's marks off the
+    /// counters, blanks the secrets of their characters and provider configurations, remembers the address mark, removes
+    /// one-time secrets and at last the person, with whom sessions, identities and tokens go. A failure changes nothing.
     /// Entries of the ledger and the request log stay. `None` when the person is gone already.
     async fn erase(&self, erasure: &Erasure) -> Result<Option<Erased>, Fault>;
 

@@ -4,8 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Fault;
-use crate::core::model::idempotency::{CallKey, Claim, Claimed};
-use crate::core::model::ids::UserId;
+use crate::core::model::idempotency::{Claim, Claimed};
 
 /// `airi_idempotency`.
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
@@ -16,9 +15,11 @@ pub trait IdempotencyRepo: Send + Sync {
     /// body.
     async fn claim(&self, claim: &Claim) -> Result<Claimed, Fault>;
 
-    /// The call was answered; `answer` is what a repetition hears, when it is kept.
-    async fn finish(&self, user: &UserId, key: &CallKey, answer: Option<Bytes>) -> Result<(), Fault>;
+    /// The call was answered; `answer` is what a repetition hears, when it is kept. MUST change nothing when the claim
+    /// was taken over meanwhile.
+    async fn finish(&self, claim: &Claim, answer: Option<Bytes>) -> Result<(), Fault>;
 
-    /// The call was given up before an answer: the next claim makes it again, under the same name.
-    async fn give_up(&self, user: &UserId, key: &CallKey) -> Result<(), Fault>;
+    /// The call was given up before an answer: the next claim makes it again, under the same name. MUST change nothing
+    /// when the claim was taken over meanwhile.
+    async fn give_up(&self, claim: &Claim) -> Result<(), Fault>;
 }

@@ -45,8 +45,4 @@ pub trait ProviderRepo: Send + Sync {
 
     /// Replaces the configuration of a row, if it still is what `row` says, and answers whether it was. No time moves.
     async fn reseal(&self, row: &SealedRow, config: &Map<String, Value>) -> Result<bool, Fault>;
-
-    /// Account deletion: stamps `deleted_at` and `updated_at` of the user's live rows and empties the configurations of
-    /// all of them. Safe to repeat.
-    async fn close_account(&self, user: &UserId, at: DateTime<Utc>) -> Result<(), Fault>;
 }

@@ -27,17 +27,16 @@ fn mine(request: &str) -> Claimed {
 }
 
 async fn an_answered_call_is_heard_again_for_a_day(repo: &dyn IdempotencyRepo) {
-    let user = UserId::new("u");
     assert_eq!(repo.claim(&claim("r1", "{}")).await.unwrap(), mine("r1"));
     assert_eq!(repo.claim(&claim("r2", "{}")).await.unwrap(), Claimed::Running);
     assert_eq!(repo.claim(&claim("r2", "{ }")).await.unwrap(), Claimed::Mismatch);
-    repo.finish(&user, &key(), Some(Bytes::from_static(b"{\"a\":1}"))).await.unwrap();
+    repo.finish(&claim("r1", "{}"), Some(Bytes::from_static(b"{\"a\":1}"))).await.unwrap();
     let body = Bytes::from_static(b"{\"a\":1}");
     let heard = Claimed::Answered { request: RequestId::new("r1"), body };
     assert_eq!(repo.claim(&claim("r2", "{}")).await.unwrap(), heard);
     assert_eq!(repo.claim(&claim("r2", "{ }")).await.unwrap(), Claimed::Mismatch);
     // What was answered cannot be given up.
-    repo.give_up(&user, &key()).await.unwrap();
+    repo.give_up(&claim("r1", "{}")).await.unwrap();
     assert_eq!(repo.claim(&claim("r2", "{}")).await.unwrap(), heard);
     let stranger = Claim { user: UserId::new("other"), ..claim("r3", "{ }") };
     assert_eq!(repo.claim(&stranger).await.unwrap(), mine("r3"));
@@ -46,14 +45,18 @@ async fn an_answered_call_is_heard_again_for_a_day(repo: &dyn IdempotencyRepo) {
 }
 
 async fn a_call_that_was_given_up_or_left_behind_goes_on_under_its_first_name(repo: &dyn IdempotencyRepo) {
-    let user = UserId::new("u");
     assert_eq!(repo.claim(&claim("r1", "{}")).await.unwrap(), mine("r1"));
-    repo.give_up(&user, &key()).await.unwrap();
+    repo.give_up(&claim("r1", "{}")).await.unwrap();
     assert_eq!(repo.claim(&claim("r2", "{}")).await.unwrap(), mine("r1"));
     assert_eq!(repo.claim(&claim("r3", "{}")).await.unwrap(), Claimed::Running);
     let later = Claim { at: at(0) + TimeDelta::minutes(20), ..claim("r4", "{}") };
     assert_eq!(repo.claim(&later).await.unwrap(), mine("r1"));
-    repo.finish(&user, &key(), None).await.unwrap();
+    // The first attempt outlived its claim: it neither answers for the second nor gives it up.
+    repo.finish(&claim("r1", "{}"), None).await.unwrap();
+    repo.give_up(&claim("r1", "{}")).await.unwrap();
+    let meanwhile = Claim { at: at(0) + TimeDelta::minutes(21), ..claim("r5", "{}") };
+    assert_eq!(repo.claim(&meanwhile).await.unwrap(), Claimed::Running);
+    repo.finish(&later, None).await.unwrap();
     assert_eq!(repo.claim(&claim("r5", "{}")).await.unwrap(), Claimed::NotKept);
 }
 

@@ -7,6 +7,7 @@ mod support;
 mod accounts;
 mod audit;
 mod balance_cache;
+mod belongings;
 mod billing;
 mod books;
 mod broadcaster;

@@ -34,14 +34,14 @@ fn new(name: &str, owner: &str) -> NewProvider {
     }
 }
 
-async fn make(repo: &dyn ProviderRepo, name: &str, owner: &str) -> Provider {
+pub(crate) async fn make(repo: &dyn ProviderRepo, name: &str, owner: &str) -> Provider {
     match repo.create(&new(name, owner), 200).await.unwrap() {
         ProviderStored::Stored(provider) => *provider,
         refused => panic!("{name}: {refused:?}"),
     }
 }
 
-async fn listed(repo: &dyn ProviderRepo, owner: &str) -> Vec<String> {
+pub(crate) async fn listed(repo: &dyn ProviderRepo, owner: &str) -> Vec<String> {
     repo.list(&user(owner)).await.unwrap().iter().map(|provider| provider.id.to_string()).collect()
 }
 
@@ -147,26 +147,12 @@ async fn sealed_rows_are_listed_dead_or_alive_and_replaced_if_they_are_what_was_
     assert_eq!(repo.find(&id("p1"), &user("u1")).await.unwrap(), Some(wanted));
 }
 
-async fn a_closed_account_has_no_rows(repo: &dyn ProviderRepo) {
-    make(repo, "p1", "u1").await;
-    make(repo, "p2", "u2").await;
-    for _ in 0..2 {
-        repo.close_account(&user("u1"), at(0)).await.unwrap();
-        assert_eq!(listed(repo, "u1").await, ["s1", "s2"]);
-        assert_eq!(listed(repo, "u2").await, ["p2", "s1", "s2"]);
-    }
-}
-
 const SYSTEM_IN_POSTGRES: &str = "INSERT INTO system_provider_configs (id, definition_id, name, config, deleted_at)
     VALUES ('s2', 'd', 'n', '{\"apiKey\":\"sk\"}', NULL), ('s1', 'd', 'n', '{\"apiKey\":\"sk\"}', NULL),
            ('s3', 'd', 'n', '{}', now())";
 const SYSTEM_IN_SQLITE: &str = "INSERT INTO system_provider_configs (id, definition_id, name, config, deleted_at)
     VALUES ('s2', 'd', 'n', '{\"apiKey\":\"sk\"}', NULL), ('s1', 'd', 'n', '{\"apiKey\":\"sk\"}', NULL),
            ('s3', 'd', 'n', '{}', 0)";
-/// Rows of `u1` that are not wiped.
-const SECRETS: &str = "SELECT count(*) FROM user_provider_configs
-    WHERE owner_id = 'u1' AND (CAST(config AS text) <> '{}' OR deleted_at IS NULL)";
-
 macro_rules! over_every_adapter {
     ($($case:ident),+ $(,)?) => {
         mod sqlite {
@@ -199,32 +185,5 @@ over_every_adapter! {
     a_full_user_stores_no_more_however_many_ask_at_once,
     only_the_owner_changes_a_live_row,
     a_deleted_row_is_gone,
-
     sealed_rows_are_listed_dead_or_alive_and_replaced_if_they_are_what_was_read,
-    a_closed_account_has_no_rows,
-}
-
-#[tokio::test]
-async fn the_embedded_database_keeps_no_secret_of_a_closed_account() {
-    let db = crate::support::databases::sqlite().await;
-    sqlx::query(SYSTEM_IN_SQLITE).execute(&db.writer).await.unwrap();
-    let repo = airi_server::adapters::sqlite::providers::SqliteProviders { db: db.clone() };
-    make(&repo, "old", "u1").await;
-    repo.delete(&id("old"), &user("u1"), at(0)).await.unwrap();
-    a_closed_account_has_no_rows(&repo).await;
-    let left: i64 = sqlx::query_scalar(SECRETS).fetch_one(&db.readers).await.unwrap();
-    assert_eq!(left, 0);
-}
-
-#[cfg(feature = "live")]
-#[tokio::test]
-async fn postgresql_keeps_no_secret_of_a_closed_account() {
-    let database = crate::support::databases::postgres().await;
-    sqlx::query(SYSTEM_IN_POSTGRES).execute(&database.pool).await.unwrap();
-    let repo = airi_server::adapters::postgres::providers::PgProviders { pool: database.pool.clone() };
-    make(&repo, "old", "u1").await;
-    repo.delete(&id("old"), &user("u1"), at(0)).await.unwrap();
-    a_closed_account_has_no_rows(&repo).await;
-    let left: i64 = sqlx::query_scalar(SECRETS).fetch_one(&database.pool).await.unwrap();
-    assert_eq!(left, 0);
 }

@@ -168,38 +168,7 @@ impl CharacterRepo for PgCharacters {
             .map_err(fault("postgres.characters.reseal"))?;
         Ok(changed.rows_affected() > 0)
     }
-
-    #[tracing::instrument(name = "postgres.characters.close_account", skip_all, err(Debug))]
-    async fn close_account(&self, user: &UserId, at: DateTime<Utc>) -> Result<(), Fault> {
-        let fault = fault("postgres.characters.close_account");
-        let mut tx = self.pool.begin().await.map_err(fault)?;
-        for statement in CLOSE {
-            sqlx::query(statement).bind(user.as_str()).bind(at.naive_utc()).execute(&mut *tx).await.map_err(fault)?;
-        }
-        tx.commit().await.map_err(fault)
-    }
 }
-
-/// Marks first, as in a toggle; each character's counter moves by the one row that was stamped.
-const CLOSE: [&str; 4] = [
-    "WITH gone AS (
-         UPDATE user_character_likes SET deleted_at = $2 WHERE user_id = $1 AND deleted_at IS NULL
-         RETURNING character_id
-     )
-     UPDATE characters SET likes_count = greatest(likes_count - 1, 0) FROM gone WHERE characters.id = gone.character_id",
-    "WITH gone AS (
-         UPDATE user_character_bookmarks SET deleted_at = $2 WHERE user_id = $1 AND deleted_at IS NULL
-         RETURNING character_id
-     )
-     UPDATE characters SET bookmarks_count = greatest(bookmarks_count - 1, 0) FROM gone
-     WHERE characters.id = gone.character_id",
-    r#"UPDATE character_capabilities SET config = jsonb_set(config, '{apiKey}', '""')
-       FROM characters
-       WHERE characters.id = character_capabilities.character_id AND config ? 'apiKey' AND $2::timestamp IS NOT NULL
-         AND (characters.owner_id = $1 OR characters.creator_id = $1)"#,
-    "UPDATE characters SET deleted_at = $2, updated_at = $2
-     WHERE (owner_id = $1 OR creator_id = $1) AND deleted_at IS NULL",
-];
 
 impl PgCharacters {
     /// Every query of one reading sees the same rows.

@@ -40,6 +40,45 @@ const STEPS: &[(&str, &str)] = &[
     ),
     ("balances", "UPDATE user_flux SET deleted_at = $2, updated_at = $2 WHERE user_id = $1 AND deleted_at IS NULL"),
     ("debts", "DELETE FROM flux_meter_debt WHERE user_id = $1 AND $2::timestamp IS NOT NULL"),
+    // Rows deleted before hold secrets, too; their times stay.
+    (
+        "provider configurations",
+        "UPDATE user_provider_configs SET config = '{}',
+                updated_at = CASE WHEN deleted_at IS NULL THEN $2 ELSE updated_at END,
+                deleted_at = coalesce(deleted_at, $2)
+         WHERE owner_id = $1",
+    ),
+    // Marks first, as in a toggle; each character's counter moves by the one row that was stamped.
+    (
+        "likes",
+        "WITH gone AS (
+             UPDATE user_character_likes SET deleted_at = $2 WHERE user_id = $1 AND deleted_at IS NULL
+             RETURNING character_id
+         )
+         UPDATE characters SET likes_count = greatest(likes_count - 1, 0) FROM gone
+         WHERE characters.id = gone.character_id",
+    ),
+    (
+        "bookmarks",
+        "WITH gone AS (
+             UPDATE user_character_bookmarks SET deleted_at = $2 WHERE user_id = $1 AND deleted_at IS NULL
+             RETURNING character_id
+         )
+         UPDATE characters SET bookmarks_count = greatest(bookmarks_count - 1, 0) FROM gone
+         WHERE characters.id = gone.character_id",
+    ),
+    (
+        "character keys",
+        r#"UPDATE character_capabilities SET config = jsonb_set(config, '{apiKey}', '""')
+           FROM characters
+           WHERE characters.id = character_capabilities.character_id AND config ? 'apiKey' AND $2::timestamp IS NOT NULL
+             AND (characters.owner_id = $1 OR characters.creator_id = $1)"#,
+    ),
+    (
+        "characters",
+        "UPDATE characters SET deleted_at = $2, updated_at = $2
+         WHERE (owner_id = $1 OR creator_id = $1) AND deleted_at IS NULL",
+    ),
     // A chat of two people stays for the other one; then it is treated like a group.
     (
         "chats",

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::NaiveDateTime;
+use futures::future::join_all;
 use sqlx::PgPool;
 
 use super::fault::fault;
@@ -89,14 +90,13 @@ impl LedgerRepo for PgLedger {
 
     #[tracing::instrument(name = "postgres.ledger.expire", skip_all)]
     async fn expire(&self, users: u32) -> Result<u64, Fault> {
-        let mut voided = 0_u64;
-        for user in ledger_walk::lapsed(&self.pool, users).await? {
-            match self.queue.perform(Operation::Sweep(user)).await? {
-                Outcome::Swept(holds) => voided = voided.saturating_add(holds),
-                other => return Err(mistaken(&other)),
-            }
-        }
-        Ok(voided)
+        let lapsed = ledger_walk::lapsed(&self.pool, users).await?;
+        // Together, so that they share transactions.
+        let swept = join_all(lapsed.into_iter().map(|user| self.queue.perform(Operation::Sweep(user)))).await;
+        swept.into_iter().try_fold(0_u64, |voided, outcome| match outcome? {
+            Outcome::Swept(holds) => Ok(voided.saturating_add(holds)),
+            other => Err(mistaken(&other)),
+        })
     }
 
     #[tracing::instrument(name = "postgres.ledger.verify", skip_all)]

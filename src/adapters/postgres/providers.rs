@@ -186,23 +186,6 @@ impl ProviderRepo for PgProviders {
             .map_err(fault("postgres.providers.reseal"))?;
         Ok(changed.rows_affected() > 0)
     }
-
-    #[tracing::instrument(name = "postgres.providers.close_account", skip_all, err(Debug))]
-    async fn close_account(&self, user: &UserId, at: DateTime<Utc>) -> Result<(), Fault> {
-        // Rows deleted before hold secrets, too; their times stay.
-        sqlx::query(
-            "UPDATE user_provider_configs SET config = '{}',
-                    updated_at = CASE WHEN deleted_at IS NULL THEN $2 ELSE updated_at END,
-                    deleted_at = coalesce(deleted_at, $2)
-             WHERE owner_id = $1",
-        )
-        .bind(user.as_str())
-        .bind(at.naive_utc())
-        .execute(&self.pool)
-        .await
-        .map(|_| ())
-        .map_err(fault("postgres.providers.close_account"))
-    }
 }
 
 impl PgProviders {

@@ -170,35 +170,7 @@ impl CharacterRepo for SqliteCharacters {
                 .map_err(fault("sqlite.characters.reseal"))?;
         Ok(changed.rows_affected() > 0)
     }
-
-    #[tracing::instrument(name = "sqlite.characters.close_account", skip_all, err(Debug))]
-    async fn close_account(&self, user: &UserId, at: DateTime<Utc>) -> Result<(), Fault> {
-        const OPERATION: &str = "sqlite.characters.close_account";
-        let fault = fault(OPERATION);
-        let mut tx = self.db.begin(OPERATION).await?;
-        for statement in CLOSE {
-            sqlx::query(statement).bind(user.as_str()).bind(micros(at)).execute(&mut *tx).await.map_err(fault)?;
-        }
-        tx.commit().await.map_err(fault)
-    }
 }
-
-/// The counters before the marks they are taken from; the second parameter is the time.
-const CLOSE: [&str; 6] = [
-    "UPDATE characters SET likes_count = max(likes_count - 1, 0)
-     WHERE ?2 IS NOT NULL
-       AND id IN (SELECT character_id FROM user_character_likes WHERE user_id = ?1 AND deleted_at IS NULL)",
-    "UPDATE user_character_likes SET deleted_at = ?2 WHERE user_id = ?1 AND deleted_at IS NULL",
-    "UPDATE characters SET bookmarks_count = max(bookmarks_count - 1, 0)
-     WHERE ?2 IS NOT NULL
-       AND id IN (SELECT character_id FROM user_character_bookmarks WHERE user_id = ?1 AND deleted_at IS NULL)",
-    "UPDATE user_character_bookmarks SET deleted_at = ?2 WHERE user_id = ?1 AND deleted_at IS NULL",
-    "UPDATE character_capabilities SET config = json_replace(config, '$.apiKey', '')
-     WHERE ?2 IS NOT NULL
-       AND character_id IN (SELECT id FROM characters WHERE owner_id = ?1 OR creator_id = ?1)",
-    "UPDATE characters SET deleted_at = ?2, updated_at = ?2
-     WHERE (owner_id = ?1 OR creator_id = ?1) AND deleted_at IS NULL",
-];
 
 impl SqliteCharacters {
     /// Every query of one reading sees the same rows.

@@ -40,6 +40,40 @@ const STEPS: &[(&str, &str)] = &[
     ),
     ("balances", "UPDATE user_flux SET deleted_at = ?2, updated_at = ?2 WHERE user_id = ?1 AND deleted_at IS NULL"),
     ("debts", "DELETE FROM flux_meter_debt WHERE user_id = ?1 AND ?2 IS NOT NULL"),
+    // Rows deleted before hold secrets, too; their times stay.
+    (
+        "provider configurations",
+        "UPDATE user_provider_configs SET config = '{}',
+                updated_at = CASE WHEN deleted_at IS NULL THEN ?2 ELSE updated_at END,
+                deleted_at = coalesce(deleted_at, ?2)
+         WHERE owner_id = ?1",
+    ),
+    // Each counter before the marks it is taken from.
+    (
+        "counters of likes",
+        "UPDATE characters SET likes_count = max(likes_count - 1, 0)
+         WHERE ?2 IS NOT NULL
+           AND id IN (SELECT character_id FROM user_character_likes WHERE user_id = ?1 AND deleted_at IS NULL)",
+    ),
+    ("likes", "UPDATE user_character_likes SET deleted_at = ?2 WHERE user_id = ?1 AND deleted_at IS NULL"),
+    (
+        "counters of bookmarks",
+        "UPDATE characters SET bookmarks_count = max(bookmarks_count - 1, 0)
+         WHERE ?2 IS NOT NULL
+           AND id IN (SELECT character_id FROM user_character_bookmarks WHERE user_id = ?1 AND deleted_at IS NULL)",
+    ),
+    ("bookmarks", "UPDATE user_character_bookmarks SET deleted_at = ?2 WHERE user_id = ?1 AND deleted_at IS NULL"),
+    (
+        "character keys",
+        "UPDATE character_capabilities SET config = json_replace(config, '$.apiKey', '')
+         WHERE ?2 IS NOT NULL
+           AND character_id IN (SELECT id FROM characters WHERE owner_id = ?1 OR creator_id = ?1)",
+    ),
+    (
+        "characters",
+        "UPDATE characters SET deleted_at = ?2, updated_at = ?2
+         WHERE (owner_id = ?1 OR creator_id = ?1) AND deleted_at IS NULL",
+    ),
     // A chat of two people stays for the other one; then it is treated like a group.
     (
         "chats",

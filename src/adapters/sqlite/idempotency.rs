@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 
 use super::fault::fault;
 use super::{Sqlite, micros, time};
-use crate::core::model::idempotency::{CallKey, CallState, Claim, Claimed, Judgement, KeptCall, forgotten_before};
-use crate::core::model::ids::{RequestId, UserId};
+use crate::core::model::idempotency::{CallState, Claim, Claimed, Judgement, KeptCall, forgotten_before};
+use crate::core::model::ids::RequestId;
 use crate::ports::Fault;
 use crate::ports::idempotency::IdempotencyRepo;
 
@@ -93,28 +93,36 @@ impl IdempotencyRepo for SqliteIdempotency {
     }
 
     #[tracing::instrument(name = "sqlite.idempotency.finish", skip_all, err)]
-    async fn finish(&self, user: &UserId, key: &CallKey, answer: Option<Bytes>) -> Result<(), Fault> {
-        sqlx::query("UPDATE airi_idempotency SET status = ?3, answer = ?4 WHERE user_id = ?1 AND key = ?2")
-            .bind(user.as_str())
-            .bind(key.as_str())
-            .bind(CallState::Answered.as_str())
-            .bind(answer.map(|answer| answer.to_vec()))
-            .execute(&self.db.writer)
-            .await
-            .map_err(fault("sqlite.idempotency.finish"))?;
+    async fn finish(&self, claim: &Claim, answer: Option<Bytes>) -> Result<(), Fault> {
+        sqlx::query(
+            "UPDATE airi_idempotency SET status = ?3, answer = ?4 \
+             WHERE user_id = ?1 AND key = ?2 AND created_at = ?5",
+        )
+        .bind(claim.user.as_str())
+        .bind(claim.key.as_str())
+        .bind(CallState::Answered.as_str())
+        .bind(answer.map(|answer| answer.to_vec()))
+        .bind(micros(claim.at))
+        .execute(&self.db.writer)
+        .await
+        .map_err(fault("sqlite.idempotency.finish"))?;
         Ok(())
     }
 
     #[tracing::instrument(name = "sqlite.idempotency.give_up", skip_all, err)]
-    async fn give_up(&self, user: &UserId, key: &CallKey) -> Result<(), Fault> {
-        sqlx::query("UPDATE airi_idempotency SET status = ?3 WHERE user_id = ?1 AND key = ?2 AND status = ?4")
-            .bind(user.as_str())
-            .bind(key.as_str())
-            .bind(CallState::Free.as_str())
-            .bind(CallState::Running.as_str())
-            .execute(&self.db.writer)
-            .await
-            .map_err(fault("sqlite.idempotency.give_up"))?;
+    async fn give_up(&self, claim: &Claim) -> Result<(), Fault> {
+        sqlx::query(
+            "UPDATE airi_idempotency SET status = ?3 \
+             WHERE user_id = ?1 AND key = ?2 AND status = ?4 AND created_at = ?5",
+        )
+        .bind(claim.user.as_str())
+        .bind(claim.key.as_str())
+        .bind(CallState::Free.as_str())
+        .bind(CallState::Running.as_str())
+        .bind(micros(claim.at))
+        .execute(&self.db.writer)
+        .await
+        .map_err(fault("sqlite.idempotency.give_up"))?;
         Ok(())
     }
 }

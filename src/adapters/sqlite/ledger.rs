@@ -1,6 +1,7 @@
 //! `LedgerRepo` on SQLite.
 
 use async_trait::async_trait;
+use futures::future::join_all;
 
 use super::Sqlite;
 use super::fault::fault;
@@ -91,14 +92,13 @@ impl LedgerRepo for SqliteLedger {
 
     #[tracing::instrument(name = "sqlite.ledger.expire", skip_all)]
     async fn expire(&self, users: u32) -> Result<u64, Fault> {
-        let mut voided = 0_u64;
-        for user in ledger_walk::lapsed(&self.db, users).await? {
-            match self.queue.perform(Operation::Sweep(user)).await? {
-                Outcome::Swept(holds) => voided = voided.saturating_add(holds),
-                other => return Err(mistaken(&other)),
-            }
-        }
-        Ok(voided)
+        let lapsed = ledger_walk::lapsed(&self.db, users).await?;
+        // Together, so that they share transactions.
+        let swept = join_all(lapsed.into_iter().map(|user| self.queue.perform(Operation::Sweep(user)))).await;
+        swept.into_iter().try_fold(0_u64, |voided, outcome| match outcome? {
+            Outcome::Swept(holds) => Ok(voided.saturating_add(holds)),
+            other => Err(mistaken(&other)),
+        })
     }
 
     #[tracing::instrument(name = "sqlite.ledger.verify", skip_all)]

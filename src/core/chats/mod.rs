@@ -124,7 +124,7 @@ impl Chats {
     /// Removes a member.
     pub async fn remove(&self, caller: &UserId, chat: &ChatId, member: &MemberId) -> Result<Member, Error> {
         storable(chat)?;
-        if member.as_str().contains('\0') {
+        if !member.is_storable() {
             return Err(Error::new(Code::NotFound).saying("Member not found"));
         }
         let removed = self.repo.leave(chat, caller, member, self.clock.now()).await?.map_err(barred)?;
@@ -189,9 +189,9 @@ impl Chats {
     }
 }
 
-/// No database stores a U+0000: nobody has such a chat.
+/// Nobody has a chat whose id no row may have.
 fn storable(chat: &ChatId) -> Result<(), Error> {
-    if chat.as_str().contains('\0') { Err(barred(Barred::Missing)) } else { Ok(()) }
+    if chat.is_storable() { Ok(()) } else { Err(barred(Barred::Missing)) }
 }
 
 fn barred(why: Barred) -> Error {

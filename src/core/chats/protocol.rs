@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Sent;
-use crate::core::error::{Code, Error, Kind};
+use crate::core::error::{Code, Error};
 use crate::core::model::chats::{Draft, LogPage, NewMessages, Role, page_limit};
 use crate::core::model::ids::{ChatId, MessageId, UserId};
 
@@ -195,7 +195,7 @@ impl Message {
     /// A call failed.
     pub fn failure(invoke: &Invoke, error: &Error) -> Self {
         let mut told = json!({
-            "name": "ApiError", "statusCode": status(error.code.kind()), "errorCode": error.code.wire(),
+            "name": "ApiError", "statusCode": error.code.kind().status(), "errorCode": error.code.wire(),
             "message": error.message,
         });
         if let (Some(details), Some(told)) = (&error.details, told.as_object_mut()) {
@@ -220,24 +220,6 @@ impl Message {
         }
         payload.insert("body".to_owned(), self.body);
         json!({ "id": uuid(id), "type": self.kind, "payload": payload, "timestamp": at_ms }).to_string()
-    }
-}
-
-/// The numbers the reference's error value carries; a door of its own, since a socket has no status line.
-fn status(kind: Kind) -> u16 {
-    match kind {
-        Kind::Invalid | Kind::Rejected => 400,
-        Kind::Unauthenticated => 401,
-        Kind::PaymentRequired => 402,
-        Kind::Forbidden => 403,
-        Kind::Missing => 404,
-        Kind::Conflict => 409,
-        Kind::TooLarge => 413,
-        Kind::TooMany => 429,
-        Kind::Internal => 500,
-        Kind::BadUpstream => 502,
-        Kind::Unavailable => 503,
-        Kind::UpstreamTimeout => 504,
     }
 }
 

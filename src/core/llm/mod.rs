@@ -154,6 +154,7 @@ impl Completions {
         let allowance = admission
             .reservation
             .as_ref()
+            .filter(|held| held.is_open())
             .zip(bound)
             .map(|(reservation, bound)| Allowance::new(reservation.pledge(), bound, Arc::clone(&self.clock)));
         let mut open = self.settle.open(admission, generation);

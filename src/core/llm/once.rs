@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{Completion, CompletionCall, Completions};
 use crate::core::error::{Code, Error};
+use crate::core::ledger::Ledger;
 use crate::core::model::fact::Fact;
 use crate::core::model::idempotency::{CallKey, Claim, Claimed, LONGEST_ANSWER};
-use crate::core::model::ids::{RequestId, UserId};
+use crate::core::model::ids::RequestId;
 use crate::ports::idempotency::IdempotencyRepo;
 use crate::ports::runtime::Tasks;
 
@@ -34,22 +37,28 @@ impl Completions {
                 return Ok((request, Completion::Json { body, charged, clamped: None }));
             }
         };
+        let claim = Claim { body: Bytes::new(), ..claim };
         let mut named = Named {
             keys: Arc::clone(&self.keys),
+            ledger: Arc::clone(&self.ledger),
             tasks: Arc::clone(&self.settle.tasks),
-            claim: Some((call.user.clone(), claim.key.clone())),
+            call: Some((claim.clone(), request.clone())),
         };
         let answer = self.complete(CompletionCall { request: request.clone(), ..call }).await?;
         let kept = match &answer {
             Completion::Json { body, .. } if body.len() <= LONGEST_ANSWER => Some(body.clone()),
             Completion::Json { .. } | Completion::Stream { .. } => None,
         };
-        match self.keys.finish(&claim.user, &claim.key, kept).await {
-            Ok(()) => named.claim = None,
-            // The answer is there and paid: it is handed out, and a repetition makes the call again without a charge.
+        match self.keys.finish(&claim, kept).await {
+            Ok(()) => named.call = None,
             Err(fault) => {
                 let cause = fault.to_string();
                 self.settle.journal.record(Fact::Degraded { operation: "idempotency.finish", cause });
+                // A whole answer is there and paid, and a repetition makes the call again without a charge. A stream is
+                // under way: nobody may begin it beside.
+                if matches!(answer, Completion::Stream { .. }) {
+                    named.call = None;
+                }
             }
         }
         Ok((request, answer))
@@ -59,17 +68,22 @@ impl Completions {
 /// A call that was begun. Dropped before it is answered, it may be made again.
 struct Named {
     keys: Arc<dyn IdempotencyRepo>,
+    ledger: Arc<Ledger>,
     tasks: Arc<dyn Tasks>,
-    claim: Option<(UserId, CallKey)>,
+    call: Option<(Claim, RequestId)>,
 }
 
 impl Drop for Named {
     fn drop(&mut self) {
-        let Some((user, key)) = self.claim.take() else { return };
-        let keys = Arc::clone(&self.keys);
+        let Some((claim, request)) = self.call.take() else { return };
+        let (keys, ledger) = (Arc::clone(&self.keys), Arc::clone(&self.ledger));
         let job = async move {
-            // What cannot be given up now is taken for abandoned after a while.
-            let _given_up = keys.give_up(&user, &key).await;
+            // What is held must be back before the next call holds under the same name, or its hold would be released.
+            let released = ledger.release(&claim.user, &request).await;
+            if released.is_ok() {
+                // What cannot be given up now is taken for abandoned after a while.
+                let _given_up = keys.give_up(&claim).await;
+            }
         };
         self.tasks.spawn("llm.give_up", Box::pin(job));
     }

@@ -75,6 +75,11 @@ impl Reservation {
         }
     }
 
+    /// Whether anything is held; not for a request that was charged before.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// What may be extended beside this.
     pub fn pledge(&self) -> Arc<Pledge> {
         Arc::clone(&self.pledge)

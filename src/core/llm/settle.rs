@@ -315,7 +315,12 @@ fn judge(call: &Call, delivery: Delivery) -> Verdict {
     let worth = if begun { tariff.price(Some(counts.complete().unwrap_or(estimate))) } else { Flux::ZERO };
     let status = call.source.as_ref().map_or(200, |source| source.status);
     match delivery.end {
-        DeliveryEnd::Finished | DeliveryEnd::Exhausted => finished(call, counts, delivery.text_tokens, status),
+        DeliveryEnd::Finished => finished(call, counts, delivery.text_tokens, status),
+        DeliveryEnd::Exhausted => {
+            // The upstream was cut off: what it reported until then may lie behind what it had said.
+            let completion = counts.completion.map(|reported| reported.max(delivery.text_tokens));
+            finished(call, TokenCounts { completion, ..counts }, delivery.text_tokens, status)
+        }
         DeliveryEnd::Abandoned => Verdict {
             owed: worth,
             counts,
@@ -362,21 +367,8 @@ fn metadata(model: &str, verdict: &Verdict) -> Map<String, Value> {
 
 /// The status the doors answer for a refusal, as a row tells it.
 pub fn status_of(error: &Error) -> u16 {
-    match error.code.kind() {
-        Kind::Invalid => 400,
-        Kind::Unauthenticated => 401,
-        Kind::PaymentRequired => 402,
-        Kind::Forbidden => 403,
-        Kind::Missing => 404,
-        Kind::Conflict => 409,
-        Kind::TooLarge => 413,
-        Kind::TooMany => 429,
-        Kind::Internal => 500,
-        Kind::BadUpstream => 502,
-        Kind::Unavailable => 503,
-        Kind::UpstreamTimeout => 504,
-        Kind::Rejected => error.upstream_status.unwrap_or(400),
-    }
+    let kind = error.code.kind();
+    error.upstream_status.filter(|_| kind == Kind::Rejected).unwrap_or(kind.status())
 }
 
 fn reported(tokens: Option<u64>) -> Option<i64> {

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
 
 use super::events::{Boundary, EventSplitter};
-use crate::core::model::llm::Usage;
+use crate::core::model::llm::{Usage, whole};
 use crate::ports::llm::TokenCounter;
 
 /// Token counts as far as an upstream reported them.
@@ -49,12 +49,6 @@ impl TokenCounts {
     fn is_empty(self) -> bool {
         self.prompt.is_none() && self.completion.is_none()
     }
-}
-
-/// Some providers write counts as `12.0`.
-fn whole(value: &Value) -> Option<u64> {
-    let number = value.as_f64().filter(|number| *number >= 0.0 && number.fract() == 0.0);
-    value.as_u64().or_else(|| number.map(|number| number as u64))
 }
 
 /// Whether more of a stream is to come, as far as its events say.

@@ -25,6 +25,12 @@ macro_rules! ids {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// Whether a row may have it: no stored text holds U+0000, and PostgreSQL does not even look for one that
+            /// does.
+            pub fn is_storable(&self) -> bool {
+                !self.0.contains('\0')
+            }
         }
 
         impl fmt::Display for $name {

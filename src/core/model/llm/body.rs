@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
-use super::AUTO_MODEL;
+use super::{AUTO_MODEL, whole};
 
 /// A JSON object whose members keep their order, their number text and their unknown names.
 ///
@@ -98,7 +98,7 @@ impl ChatBody {
 
     /// The most tokens the caller wants per answer, if it says so with a number.
     pub fn token_limit(&self) -> Option<u64> {
-        self.limit_member().and_then(|name| self.value(name)?.as_u64())
+        self.limit_member().and_then(|name| whole(&self.value(name)?))
     }
 
     /// Asks for at most `tokens` per answer, under the name the caller used for it.
@@ -109,13 +109,13 @@ impl ChatBody {
 
     /// Providers that know both names let the newer one win.
     fn limit_member(&self) -> Option<&'static str> {
-        let given = |name: &&str| self.value(name).is_some_and(|value| value.is_u64());
+        let given = |name: &&str| self.value(name).is_some_and(|value| whole(&value).is_some());
         ["max_completion_tokens", "max_tokens"].into_iter().find(given)
     }
 
     /// How many answers are asked for at once.
     pub fn choices(&self) -> u64 {
-        self.value("n").and_then(|n| n.as_u64()).unwrap_or(1).max(1)
+        self.value("n").and_then(|n| whole(&n)).unwrap_or(1).max(1)
     }
 
     /// What an upstream has to read.
@@ -217,6 +217,7 @@ mod tests {
         for (body, limit, limited) in [
             ("{}", None, r#"{"max_tokens":7,"model":"m"}"#),
             (r#"{"max_tokens":"x"}"#, None, r#"{"max_tokens":7,"model":"m"}"#),
+            (r#"{"max_tokens":90.0,"n":2.0}"#, Some(90), r#"{"max_tokens":7,"n":2.0,"model":"m"}"#),
             (r#"{"max_tokens":90}"#, Some(90), r#"{"max_tokens":7,"model":"m"}"#),
             (
                 r#"{"max_tokens":90,"max_completion_tokens":80}"#,

@@ -11,5 +11,11 @@ pub use routing::{
     TtsModel, TtsModels, TtsUpstreamEntry,
 };
 
+/// A count in JSON; some clients and providers write `12.0`.
+pub fn whole(value: &serde_json::Value) -> Option<u64> {
+    let number = value.as_f64().filter(|number| *number >= 0.0 && number.fract() == 0.0);
+    value.as_u64().or_else(|| number.map(|number| number as u64))
+}
+
 /// The logical model id that stands for "whatever the operator chose".
 pub const AUTO_MODEL: &str = "auto";
