@@ -71,7 +71,10 @@ impl Doorkeeper {
     }
 
     /// Who holds this token: a signed access token, a session token, or one with its signature.
-    async fn identify_bearer(&self, token: &str) -> Result<Option<Caller>, Error> {
+    pub(super) async fn identify_bearer(&self, token: &str) -> Result<Option<Caller>, Error> {
+        if !is_usable(token) {
+            return Ok(None);
+        }
         if Oidc::is_for_us(token) {
             let found = self.oidc.resolve(token).await?;
             return Ok(found.map(|principal| Caller { principal, session: None, by_cookie: false }));
@@ -189,8 +192,11 @@ fn doorkeeper(req: &Request) -> Result<&Doorkeeper, Error> {
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
     let token = token.trim();
-    let usable = !token.is_empty() && token.len() <= LONGEST_TOKEN;
-    (scheme.eq_ignore_ascii_case("bearer") && usable).then_some(token)
+    (scheme.eq_ignore_ascii_case("bearer") && is_usable(token)).then_some(token)
+}
+
+fn is_usable(token: &str) -> bool {
+    !token.is_empty() && token.len() <= LONGEST_TOKEN
 }
 
 impl<'a> ApiExtractor<'a> for SignedIn {

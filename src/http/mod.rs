@@ -122,7 +122,7 @@ fn routes_with(
         trust: Arc::new(Trust::new(&settings.api_server_url, settings.additional_trusted_origins.clone())),
     };
     let readiness = Arc::new(Readiness::new(app.clone(), leaving.clone()));
-    let spoken_to = app.clone();
+    let (spoken_to, judge) = (app.clone(), doorkeeper.clone());
     let tracer = Arc::new(Tracer { app: app.clone(), trusted_hops: settings.trusted_proxy_hops });
     let methods = Arc::new(AllowedMethods::from_spec(&spec::document()));
     let origins = Arc::new(settings.additional_trusted_origins.clone());
@@ -146,7 +146,7 @@ fn routes_with(
         // Each layer is part of the type of the next; without a cut the compiler gives up on their futures.
         .boxed()
         .around(move |next, req| limit_body(next, req, limits))
-        .around(move |next, req| speech_socket(next, req, spoken_to.clone(), leaving.clone()))
+        .around(move |next, req| speech_socket(next, req, spoken_to.clone(), judge.clone(), leaving.clone()))
         .around(limit_head)
         .around(move |next, req| answer(next, req, methods.clone()))
         .boxed()

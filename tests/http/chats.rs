@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{connect_async, connect_async_with_config};
 
-use crate::house::{House, PATIENCE, Peer};
+use crate::house::{House, PATIENCE, Peer, access_token};
 use crate::world::unavailable;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,6 +146,55 @@ async fn a_token_may_come_as_protocol_or_as_first_frame() {
     let mut peer = house.raw("/ws/chat").await;
     peer.start("chat:authenticate", "i", &json!({ "token": "bad" })).await;
     assert_eq!(peer.closed().await.0, 4001);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_access_token_opens_the_socket_in_every_way_a_session_does() {
+    let house = House::open().await;
+    let (alice, _) = house.person("alice").await;
+    let token = access_token(&house.app, &alice, 3_600).await;
+    assert!(house.socket(&token).await.pull("nope", 0).await.is_err_and(|error| error["statusCode"] == 404));
+    let mut peer = house.raw("/ws/chat").await;
+    peer.start("chat:authenticate", "i", &json!({ "token": token })).await;
+    assert_eq!(peer.frame().await["type"], "eventa:adapters:hono-ws:connected");
+    assert_eq!(peer.frame().await["payload"]["body"]["content"], json!({ "userId": alice }));
+    let ended = access_token(&house.app, &alice, 0).await;
+    let long = "x".repeat(4_097);
+    for bad in [ended, long] {
+        assert_eq!(house.raw(&format!("/ws/chat?token={bad}")).await.closed().await.0, 4001, "{bad}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_device_pulls_many_long_chats_at_once() {
+    // More than the outbox and the buffers of both ends hold together.
+    const CHATS: usize = 6;
+    const PIECES: usize = 8;
+    let house = House::open().await;
+    let (_, alice) = house.person("alice").await;
+    let mut one = house.socket(&alice).await;
+    let piece = "y".repeat(500 * 1024);
+    for chat in 0..CHATS {
+        house.ask(&alice, "POST", "", Some(&format!(r#"{{"id":"c-{chat}"}}"#))).await;
+        for n in 0..PIECES {
+            let message = json!([{ "id": format!("m-{chat}-{n}"), "role": "user", "content": piece }]);
+            let call = json!({ "chatId": format!("c-{chat}"), "messages": message });
+            one.call("chat:send-messages", call).await.unwrap();
+        }
+    }
+    let mut fresh = house.socket(&alice).await;
+    for chat in 0..CHATS {
+        fresh.start("chat:pull-messages", &chat.to_string(), &json!({ "chatId": format!("c-{chat}") })).await;
+    }
+    // It takes its time; by now everything it asked for could have been read.
+    for chat in 0..CHATS {
+        one.pull(&format!("c-{chat}"), 0).await.unwrap();
+    }
+    for chat in 0..CHATS {
+        let frame = fresh.frame().await;
+        assert_eq!(frame["type"], format!("chat:pull-messages-receive-{chat}"));
+        assert_eq!(frame["payload"]["body"]["content"]["messages"].as_array().unwrap().len(), PIECES);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use airi_server::compose::testing;
 use airi_server::core::App;
 use airi_server::core::accounts::NewUser;
 use airi_server::core::model::accounts::Email;
+use airi_server::core::model::oidc::claims::Claims;
 use airi_server::http::{HttpSettings, serve};
 use airi_server::ports::Ports;
 use futures::{SinkExt, StreamExt};
@@ -17,6 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
+
+use crate::identity::ORIGIN;
 
 pub(crate) struct House {
     pub(crate) app: Arc<App>,
@@ -79,6 +82,17 @@ impl House {
     pub(crate) async fn raw(&self, path: &str) -> Peer {
         Peer(connect_async(format!("ws://{}{path}", self.address)).await.unwrap().0)
     }
+}
+
+/// A signed access token of a user, as a client of the provider has it; it ends in `life` seconds.
+pub(crate) async fn access_token(app: &App, user: &str, life: i64) -> String {
+    let now = app.oidc.clock.now().timestamp();
+    let claims: Claims = json!({ "iss": format!("{ORIGIN}/api/auth"), "aud": [ORIGIN], "sub": user, "iat": now - 60,
+        "exp": now + life })
+    .as_object()
+    .unwrap()
+    .clone();
+    app.oidc.tokens.sign(&claims).await.unwrap().expose().to_owned()
 }
 
 pub(crate) struct Peer(pub(crate) WebSocketStream<MaybeTlsStream<TcpStream>>);

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use airi_server::core::model::fact::Fact;
 use airi_server::core::model::request_log::LoggedRequest;
-use airi_server::ports::tts::SpeechFailure;
+use airi_server::ports::tts::{SpeechFailure, SpokenAudio};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
 use poem::http::StatusCode;
 use poem::test::TestResponse;
 use serde_json::{Value, json};
@@ -102,7 +104,7 @@ async fn a_client_that_leaves_pays_what_it_heard_and_nothing_before() {
     let facts = world.facts.clone();
     let mut answer = speak(&world.client(), r#"{"input":"hello"}"#).await.0;
     let mut body = Box::pin(answer.take_body().into_bytes_stream());
-    futures::StreamExt::next(&mut body).await.unwrap().unwrap();
+    body.next().await.unwrap().unwrap();
     drop(body);
     let row = row(&facts).await;
     assert_eq!((row.status, row.charged.get()), (499, 1));
@@ -119,6 +121,21 @@ async fn audio_that_breaks_off_is_not_billed() {
     assert_eq!((row.status, row.charged.get(), row.error), (502, 0, Some("stream_interrupted")));
     let unbilled = |fact: &Fact| matches!(fact, Fact::Unbilled { reason: "upstream_interrupted", .. });
     assert!(facts.all().iter().any(unbilled));
+}
+
+#[tokio::test]
+async fn a_clip_we_cut_is_billed_for_what_was_delivered() {
+    let endless: Voice = Arc::new(|_| {
+        let body = stream::repeat_with(|| Ok(Bytes::from(vec![0; 1 << 20]))).boxed();
+        Ok(SpokenAudio { content_type: "audio/mpeg".to_owned(), body })
+    });
+    let world = world(endless);
+    let facts = world.facts.clone();
+    let answer = speak(&world.client(), r#"{"input":"hello"}"#).await;
+    answer.assert_status_is_ok();
+    assert!(answer.0.into_body().into_vec().await.is_err(), "the client must not take it for the whole");
+    assert_eq!(row(&facts).await.charged.get(), 1);
+    assert!(!facts.all().iter().any(|fact| matches!(fact, Fact::Unbilled { .. })));
 }
 
 #[tokio::test]

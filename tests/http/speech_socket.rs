@@ -16,11 +16,13 @@ use airi_server::http::{HttpSettings, serve};
 use airi_server::ports::Ports;
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, accept_async, connect_async};
 use tokio_util::sync::CancellationToken;
 
+use crate::house::access_token;
 use crate::world::Facts;
 
 type ClientSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -38,6 +40,7 @@ struct Case {
 }
 
 struct Server {
+    app: Arc<App>,
     address: String,
     token: String,
     user: UserId,
@@ -74,8 +77,9 @@ impl Case {
         let address = format!("ws://{}/api/v1/audio/speech/ws", listener.local_addr().unwrap());
         let leaving = CancellationToken::new();
         let stop = leaving.clone();
-        tokio::spawn(async move { serve(app, &HttpSettings::default(), listener, stop).await });
-        Server { address, token, user, ports, facts, leaving }
+        let served = app.clone();
+        tokio::spawn(async move { serve(served, &HttpSettings::default(), listener, stop).await });
+        Server { app, address, token, user, ports, facts, leaving }
     }
 }
 
@@ -163,6 +167,58 @@ async fn strangers_are_told_so_after_the_handshake() {
         let mut socket = server.connect_with(query).await;
         assert_eq!(until_closed(&mut socket).await, (vec![], (4001, "unauthorized".to_owned())), "{query}");
     }
+}
+
+#[tokio::test]
+async fn an_access_token_opens_the_socket_as_a_session_does() {
+    let server = Case::default().start().await;
+    let good = access_token(&server.app, server.user.as_str(), 3_600).await;
+    let ended = access_token(&server.app, server.user.as_str(), 0).await;
+    for (token, code, reason) in [(good, 1008, "streaming_tts_not_configured"), (ended, 4001, "unauthorized")] {
+        let mut socket = server.connect_with(&format!("token={token}")).await;
+        assert_eq!(until_closed(&mut socket).await.1, (code, reason.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_dial_is_given_up_when_its_client_leaves() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("ws://{}/v1", listener.local_addr().unwrap());
+    let server = Case { upstream: Some(address), ..Case::default() }.start().await;
+    let mut socket = server.connect().await;
+    socket.send(start()).await.unwrap();
+    let (mut dialled, _) = tokio::time::timeout(PATIENT, listener.accept()).await.unwrap().unwrap();
+    drop(socket);
+    // The handshake is never answered: only giving up ends the connection, well before the dial's own 10 s.
+    let mut heard = Vec::new();
+    let gone = dialled.read_to_end(&mut heard);
+    assert!(tokio::time::timeout(Duration::from_secs(5), gone).await.is_ok());
+    assert_eq!(server.row().await.status, 499);
+}
+
+#[tokio::test]
+async fn a_client_that_cancels_pays_for_what_it_heard() {
+    let upstream = upstream(|mut socket| async move {
+        while let Some(Ok(message)) = socket.next().await {
+            let Message::Text(text) = message else { continue };
+            let said: Value = serde_json::from_str(text.as_str()).unwrap();
+            match said["event"].as_str() {
+                Some("text") => socket.send(Message::binary("AUDIO")).await.unwrap(),
+                Some("cancel") => return,
+                _ => {}
+            }
+        }
+    })
+    .await;
+    let server = Case { upstream: Some(upstream), ..Case::default() }.start().await;
+    let mut socket = server.connect().await;
+    socket.send(start()).await.unwrap();
+    socket.send(event(&json!({ "event": "text", "text": "paid text" }))).await.unwrap();
+    assert!(next(&mut socket).await.is_binary());
+    socket.send(event(&json!({ "event": "cancel" }))).await.unwrap();
+    assert_eq!(until_closed(&mut socket).await, (vec![], (1000, "session_cancelled".to_owned())));
+    assert_eq!(server.row().await.status, 499);
+    assert_eq!(server.debt().await, 9);
 }
 
 #[tokio::test]

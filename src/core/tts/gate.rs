@@ -60,7 +60,7 @@ pub struct Admission {
     pub request: RequestId,
     /// At which price.
     pub tariff: Tariff,
-    held: Held,
+    _held: Held,
 }
 
 impl Gate {
@@ -111,14 +111,7 @@ impl Gate {
             self.journal.record(Fact::PreflightRejected { meter: METER });
             return Err(Error::new(Code::InsufficientFlux));
         };
-        Ok(Admission { user, request, tariff, held })
-    }
-}
-
-impl Admission {
-    /// Units held for the call.
-    pub fn held(&self) -> i64 {
-        self.held.units
+        Ok(Admission { user, request, tariff, _held: held })
     }
 }
 
@@ -145,11 +138,6 @@ impl InFlight {
         drop(book);
         Some(Held { book: self.clone(), user: user.clone(), units })
     }
-
-    /// Units of a user under way.
-    pub fn of(&self, user: &UserId) -> i64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(user).copied().unwrap_or(0)
-    }
 }
 
 impl Drop for Held {
@@ -175,12 +163,12 @@ mod tests {
         let fits = |held: i64| affords(1, 0, held, 900, 1_000);
         let first = book.hold(&user, 900, fits).unwrap();
         let second = book.hold(&user, 900, fits).unwrap();
-        assert_eq!(book.of(&user), 1_800);
+        assert_eq!(book.0.lock().unwrap().get(&user), Some(&1_800));
         assert!(book.hold(&user, 900, fits).is_none(), "three of them would cost two flux");
         assert!(book.hold(&UserId::new("other"), 900, fits).is_some());
         drop(second);
         assert!(book.hold(&user, 900, fits).is_some());
         drop(first);
-        assert_eq!(book.of(&user), 0);
+        assert_eq!(book.0.lock().unwrap().get(&user), None);
     }
 }

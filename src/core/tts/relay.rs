@@ -42,7 +42,7 @@ impl Stream for Relay {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         while let Some(body) = &mut this.body {
-            let error = match ready!(body.as_mut().poll_next(cx)) {
+            let (end, error) = match ready!(body.as_mut().poll_next(cx)) {
                 None => {
                     this.end(DeliveryEnd::Finished);
                     return Poll::Ready(None);
@@ -52,11 +52,15 @@ impl Stream for Relay {
                     this.bytes += chunk.len() as u64;
                     return Poll::Ready(Some(Ok(chunk)));
                 }
-                Some(Ok(_)) => UpstreamError::Transport("the clip is longer than is accepted".to_owned()),
-                Some(Err(error)) => error,
+                // Our own cut is not the provider's fault: what was delivered is owed.
+                Some(Ok(_)) => {
+                    let error = UpstreamError::Transport("the clip is longer than is accepted".to_owned());
+                    (DeliveryEnd::Exhausted, error)
+                }
+                Some(Err(error @ (UpstreamError::Stalled | UpstreamError::Timeout))) => (DeliveryEnd::Stalled, error),
+                Some(Err(error)) => (DeliveryEnd::Broken, error),
             };
-            let stalled = matches!(error, UpstreamError::Stalled | UpstreamError::Timeout);
-            this.end(if stalled { DeliveryEnd::Stalled } else { DeliveryEnd::Broken });
+            this.end(end);
             return Poll::Ready(Some(Err(error)));
         }
         Poll::Ready(None)
@@ -112,6 +116,6 @@ mod tests {
         let passed: Vec<_> = endless.collect().await;
         assert_eq!(passed.len(), 26);
         assert!(passed[25].is_err());
-        assert_eq!(*heard.lock().unwrap(), [(DeliveryEnd::Broken, MAX_AUDIO)]);
+        assert_eq!(*heard.lock().unwrap(), [(DeliveryEnd::Exhausted, MAX_AUDIO)]);
     }
 }

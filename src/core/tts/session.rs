@@ -23,6 +23,8 @@ const START_WAIT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 const PING: Duration = Duration::from_secs(25);
+/// How a client is let go that told the upstream to stop.
+const CANCELLED: Option<(u16, &str)> = Some((1000, "session_cancelled"));
 /// The label of a session whose client named no model.
 const NO_MODEL: &str = "streaming-tts";
 const MODEL_CHARS: usize = 200;
@@ -136,6 +138,8 @@ pub struct Session {
     /// Units of text the upstream was sent.
     forwarded: i64,
     audio: bool,
+    /// The client told the upstream to stop: however that ends then, it is the client's end.
+    cancelled: bool,
     started: Duration,
     last_frame: Duration,
     last_ping: Duration,
@@ -154,6 +158,7 @@ impl Session {
             model: NO_MODEL.to_owned(),
             forwarded: 0,
             audio: false,
+            cancelled: false,
             started: now,
             last_frame: now,
             last_ping: now,
@@ -192,6 +197,7 @@ impl Session {
             Input::ClientLeft => self.end_for_client(None),
             Input::ClientBroken => self.end_for_client(Some((1011, "internal_error"))),
             Input::ClientSlow => self.end_for_client(Some((1013, "slow_consumer"))),
+            Input::UpstreamClosed | Input::SendFailed if self.cancelled => self.end_for_client(CANCELLED),
             Input::UpstreamClosed => self.end_for_upstream((1011, "upstream_closed"), 502, Vec::new()),
             Input::SendFailed => self.end_for_upstream((1011, "upstream_send_failed"), 502, Vec::new()),
             Input::Shutdown => self.end_for_upstream((1001, "server_shutdown"), 503, Vec::new()),
@@ -200,7 +206,7 @@ impl Session {
 
     fn client(&mut self, now: Duration, frame: Frame) -> Vec<Output> {
         let limit = if matches!(frame, Frame::Text(_)) { MAX_TEXT } else { MAX_BINARY };
-        if frame.len() > limit {
+        if frame.bytes() > limit {
             return self.end_for_client(Some((1009, "frame_too_large")));
         }
         match self.state {
@@ -215,7 +221,7 @@ impl Session {
                 self.enqueue(frame);
                 vec![Output::Dial(0)]
             }
-            State::Dialling if self.queue.len() >= QUEUE_FRAMES || self.queued + frame.len() > QUEUE_BYTES => {
+            State::Dialling if self.queue.len() >= QUEUE_FRAMES || self.queued + frame.bytes() > QUEUE_BYTES => {
                 self.end_for_client(Some((1009, "queue_overflow")))
             }
             State::Dialling => {
@@ -228,16 +234,21 @@ impl Session {
     }
 
     fn enqueue(&mut self, frame: Frame) {
-        self.queued += frame.len();
+        self.queued += frame.bytes();
         self.queue.push_back(frame);
     }
 
     /// Text is owed for from the moment the upstream is sent it.
     fn forward(&mut self, now: Duration, frame: Frame) -> Output {
-        if let Some(said) = event(&frame).filter(|said| said["event"] == "text") {
-            let spoken = units(said["text"].as_str().unwrap_or_default());
-            self.forwarded = self.forwarded.saturating_add(spoken);
-            self.first_text.get_or_insert(now);
+        let said = event(&frame).unwrap_or_default();
+        match said["event"].as_str() {
+            Some("text") => {
+                let spoken = units(said["text"].as_str().unwrap_or_default());
+                self.forwarded = self.forwarded.saturating_add(spoken);
+                self.first_text.get_or_insert(now);
+            }
+            Some("cancel") => self.cancelled = true,
+            _ => {}
         }
         Output::Forward(frame)
     }
@@ -254,7 +265,11 @@ impl Session {
             Some("error") => {
                 let code = said["code"].as_str().filter(|code| is_code(code)).unwrap_or("upstream_error");
                 let message = sanitised(said["message"].as_str().unwrap_or_default());
-                self.end_for_upstream((1011, "upstream_error"), 502, vec![error(code, &message)])
+                let told = vec![error(code, &message)];
+                if self.cancelled {
+                    return told.into_iter().chain(self.end_for_client(CANCELLED)).collect();
+                }
+                self.end_for_upstream((1011, "upstream_error"), 502, told)
             }
             _ => vec![Output::Send(frame)],
         }
@@ -327,7 +342,7 @@ impl Session {
     fn let_go(&mut self, close: Option<(u16, &'static str)>, outcome: &'static str) -> Vec<Output> {
         let units = if self.audio { self.forwarded } else { 0 };
         let bill = (self.state != State::AwaitingStart).then(|| Bill { units, status: 499, ..self.nothing() });
-        let cancel = self.state == State::Open;
+        let cancel = self.state == State::Open && !self.cancelled;
         self.state = State::Ended;
         vec![Output::End(End { close, cancel, bill, outcome })]
     }

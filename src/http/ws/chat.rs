@@ -1,5 +1,6 @@
 //! `GET /ws/chat`: drives a chat session over a socket. Every rule is the session's.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
@@ -11,14 +12,15 @@ use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{FutureExt, StreamExt};
 use poem::http::HeaderMap;
 use poem::http::header::SEC_WEBSOCKET_PROTOCOL;
-use poem::web::websocket::{CloseCode, Message, WebSocket, WebSocketStream};
+use poem::web::websocket::{Message, WebSocket, WebSocketStream};
 use poem::{FromRequest, IntoResponse, Request, RequestBody, Response};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::outbox::Outbox;
-use super::{Sockets, config};
+use super::{Sockets, agree, closing, config, is_too_large, query_token};
 use crate::core::App;
+use crate::core::chats::protocol::Request as Asked;
 use crate::core::chats::session::{Answer, Call, CallId, Close, HOLD, Input, Output, Session};
 use crate::core::error::{Code, Error};
 use crate::core::model::chats::Heard;
@@ -50,8 +52,8 @@ const TICK: Duration = Duration::from_secs(5);
 const WAITING_TICK: Duration = Duration::from_millis(500);
 /// How long a peer may take to answer a close.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// Longest token that is worth a look into the database, bytes.
-const LONGEST_TOKEN: usize = 4096;
+/// What a socket reads at once: most of them are idle.
+const READ_BUFFER: usize = 2 * 1024;
 
 impl ChatSockets {
     pub(in crate::http) fn new(app: Arc<App>, door: Doorkeeper, sockets: Sockets, settings: &HttpSettings) -> Self {
@@ -88,7 +90,7 @@ pub(in crate::http) async fn chat_socket(req: &Request, sockets: ChatSockets) ->
     let session = if sockets.holds { session.holding() } else { session };
     let asked = req.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|asked| asked.to_str().ok());
     let asked = asked.and_then(|asked| asked.split(',').next()).map(|first| first.trim().to_owned());
-    let limits = config(sockets.largest_frame);
+    let limits = config(READ_BUFFER, sockets.largest_frame);
     let tracker = sockets.sockets.open.clone();
     let upgraded = socket.protocols(asked).config(limits).on_upgrade(move |stream| {
         let token = token.unwrap_or_default();
@@ -99,9 +101,7 @@ pub(in crate::http) async fn chat_socket(req: &Request, sockets: ChatSockets) ->
 
 /// The token of the query, or of the requested protocols: `bearer, TOKEN` or `bearer.TOKEN`.
 fn token(req: &Request) -> Option<String> {
-    let query = req.uri().query().unwrap_or_default();
-    let queried = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token");
-    queried.map(|(_, token)| token.into_owned()).or_else(|| protocol_token(req.headers()))
+    query_token(req).or_else(|| protocol_token(req.headers()))
 }
 
 fn protocol_token(headers: &HeaderMap) -> Option<String> {
@@ -118,14 +118,10 @@ fn protocol_token(headers: &HeaderMap) -> Option<String> {
 }
 
 async fn judge(door: &Doorkeeper, token: &str) -> Result<Option<UserId>, Error> {
-    if token.is_empty() || token.len() > LONGEST_TOKEN {
-        return Ok(None);
-    }
-    let principal = door.accounts.resolve(token).await.map_err(|error| match error.code {
+    super::judge(door, token).await.map_err(|error| match error.code {
         Code::ServiceUnavailable => error,
         _ => Error::new(Code::ServiceUnavailable).because(error),
-    })?;
-    Ok(principal.map(|principal| principal.user().clone()))
+    })
 }
 
 type Verdict = BoxFuture<'static, Input>;
@@ -139,8 +135,10 @@ struct Driver {
     user: Option<UserId>,
     heard: Option<BoxStream<'static, Heard>>,
     calls: FuturesUnordered<Verdict>,
-    /// Wait until the peer has read what was sent.
-    repairs: Vec<(CallId, Call)>,
+    /// Pulls and repairs wait until the peer has read what was sent: their answers are the long ones.
+    reads: VecDeque<(CallId, Call)>,
+    /// The one of them under way. Several at once would answer more than may wait.
+    reading: Option<CallId>,
     closing: bool,
 }
 
@@ -154,7 +152,8 @@ impl Driver {
             user: None,
             heard: None,
             calls: FuturesUnordered::new(),
-            repairs: Vec::new(),
+            reads: VecDeque::new(),
+            reading: None,
             closing: false,
         }
     }
@@ -194,10 +193,13 @@ impl Driver {
                 now = ticks.tick() => Some(Input::Tick(now - begun)),
             };
             if let Some(input) = input {
+                if matches!(&input, Input::Done(id, _) if self.reading == Some(*id)) {
+                    self.reading = None;
+                }
                 let outputs = self.session.step(input);
                 self.perform(outputs).await;
             }
-            self.start_repairs();
+            self.start_read();
         }
         // Nobody must wait for a peer that is gone, nor count it.
         self.heard = None;
@@ -222,8 +224,10 @@ impl Driver {
                 }
                 Output::Recheck => self.judge(),
                 Output::Listen(user) => self.listen(user).await,
-                Output::Perform(id, call @ Call::Repair { .. }) => self.repairs.push((id, call)),
-                Output::Perform(id, Call::Client(request)) => self.call(id, Call::Client(request)),
+                Output::Perform(id, call @ (Call::Repair { .. } | Call::Client(Asked::Pull { .. }))) => {
+                    self.reads.push_back((id, call));
+                }
+                Output::Perform(id, call) => self.call(id, call),
                 Output::Close(why) => self.close(why),
             }
             if self.closing {
@@ -242,10 +246,7 @@ impl Driver {
     }
 
     fn close(&mut self, why: Close) {
-        let farewell = Message::Close(Some((CloseCode::from(why.code()), why.reason().to_owned())));
-        if self.outbox.push(farewell).is_err() {
-            self.outbox.clear();
-        }
+        self.outbox.push_last(closing(why.code(), why.reason()));
         self.closing = true;
     }
 
@@ -263,13 +264,13 @@ impl Driver {
         self.user = Some(user);
     }
 
-    fn start_repairs(&mut self) {
-        if !self.outbox.is_low() {
+    fn start_read(&mut self) {
+        if self.reading.is_some() || !self.outbox.is_low() {
             return;
         }
-        for (id, call) in std::mem::take(&mut self.repairs) {
-            self.call(id, call);
-        }
+        let Some((id, call)) = self.reads.pop_front() else { return };
+        self.reading = Some(id);
+        self.call(id, call);
     }
 
     fn call(&mut self, id: CallId, call: Call) {
@@ -309,17 +310,12 @@ fn poll_socket(
     if hungry { stream.poll_next_unpin(cx) } else { Poll::Pending }
 }
 
-/// The framework keeps only the text of the error.
-fn is_too_large(error: &io::Error) -> bool {
-    error.to_string().contains("too long")
-}
-
-/// Writes what waits and reads until the peer has closed: a close that is not awaited can be lost.
+/// Writes what waits, the close at its end.
 async fn farewell(outbox: &mut Outbox, stream: &mut WebSocketStream) {
     while !outbox.is_done() {
         if poll_fn(|cx| outbox.poll_progress(stream, cx)).await.is_err() {
             return;
         }
     }
-    while let Some(Ok(_)) = stream.next().await {}
+    agree(stream).await;
 }

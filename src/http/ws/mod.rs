@@ -4,12 +4,19 @@ mod chat;
 mod outbox;
 pub(super) mod speech;
 
+use std::io;
 use std::time::Duration;
 
-use poem::web::websocket::WebSocketConfig;
+use futures::StreamExt;
+use poem::Request;
+use poem::web::websocket::{CloseCode, Message, WebSocketConfig, WebSocketStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use super::auth::Doorkeeper;
+use crate::core::error::Error;
+use crate::core::model::ids::UserId;
 
 pub(super) use chat::{ChatSockets, chat_socket};
 
@@ -36,11 +43,49 @@ impl Sockets {
 }
 
 /// Buffers small enough for many idle sockets; one frame is one message at most.
-fn config(largest_frame: usize) -> WebSocketConfig {
-    const READ_BUFFER: usize = 2 * 1024;
+fn config(read_buffer: usize, largest_frame: usize) -> WebSocketConfig {
     WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
+        .read_buffer_size(read_buffer)
         .write_buffer_size(0)
         .max_message_size(Some(largest_frame))
         .max_frame_size(Some(largest_frame))
+}
+
+/// Browsers cannot set headers of a socket: the token comes in the query.
+fn query_token(req: &Request) -> Option<String> {
+    let mut pairs = url::form_urlencoded::parse(req.uri().query()?.as_bytes());
+    pairs.find(|(name, _)| name == "token").map(|(_, token)| token.into_owned())
+}
+
+/// Whose token this is; sockets know the tokens every other door knows.
+async fn judge(door: &Doorkeeper, token: &str) -> Result<Option<UserId>, Error> {
+    let caller = door.identify_bearer(token).await?;
+    Ok(caller.map(|caller| caller.principal.user().clone()))
+}
+
+/// Whether a peer sent more than [`config`] lets pass; the framework keeps only the text of the error.
+fn is_too_large(error: &io::Error) -> bool {
+    error.to_string().contains("too long")
+}
+
+fn closing(code: u16, reason: &str) -> Message {
+    Message::Close(Some((CloseCode::from(code), reason.to_owned())))
+}
+
+/// Reads until the peer has closed, too: a connection that is cut at once may lose the reason.
+async fn agree(stream: &mut WebSocketStream) {
+    while let Some(Ok(_)) = stream.next().await {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_read_from_the_query_only_by_its_name() {
+        let token = |uri: &'static str| query_token(&Request::builder().uri_str(uri).finish());
+        assert_eq!(token("/?a=b&token=x%2By").as_deref(), Some("x+y"));
+        assert_eq!(token("/?tokens=x"), None);
+        assert_eq!(token("/"), None);
+    }
 }

@@ -38,6 +38,14 @@ impl Outbox {
         Ok(())
     }
 
+    /// Puts the frame behind which nothing comes. It must not be lost: what waits gives way when both are too much.
+    pub(super) fn push_last(&mut self, message: Message) {
+        if let Err(Overflow) = self.push(message.clone()) {
+            self.clear();
+            self.waiting.push_back(message);
+        }
+    }
+
     /// Forgets what waits.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
@@ -100,5 +108,19 @@ mod tests {
         outbox.push(frame(MOST_BYTES)).unwrap();
         assert!(!outbox.is_low());
         assert_eq!(outbox.push(frame(1)), Err(Overflow));
+    }
+
+    #[test]
+    fn the_last_frame_is_never_lost() {
+        let close = || Message::Close(None);
+        let mut outbox = Outbox::default();
+        outbox.push(Message::Text("a".to_owned())).unwrap();
+        outbox.push_last(close());
+        assert_eq!(outbox.waiting.len(), 2, "what fits is kept before it");
+        let mut outbox = Outbox::default();
+        outbox.push(Message::Text("x".repeat(MOST_BYTES + 1))).unwrap();
+        outbox.push_last(close());
+        assert!(matches!(outbox.waiting.make_contiguous(), [Message::Close(None)]), "a long frame gives way");
+        assert!(outbox.is_low());
     }
 }

@@ -10,22 +10,21 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, OptionFuture};
 use futures::{FutureExt, SinkExt, StreamExt};
-use poem::web::websocket::{CloseCode, Message, WebSocket, WebSocketConfig, WebSocketStream};
+use poem::web::websocket::{Message, WebSocket, WebSocketStream};
 use poem::{Endpoint, FromRequest, IntoResponse, Request, Response};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::{agree, closing, config, is_too_large, judge, query_token};
 use crate::core::App;
-use crate::core::error::Error;
-use crate::core::model::ids::{RequestId, UserId};
+use crate::core::model::ids::RequestId;
 use crate::core::model::tts::Frame;
 use crate::core::tts::session::{End, Input, Output, Session, Undialled, error_frame};
 use crate::core::tts::streams::{OpenStream, SpeechLink};
+use crate::http::auth::Doorkeeper;
 
 /// Where the socket is. A request without an upgrade is none of it and goes on to the guard.
 const PATH: &str = "/api/v1/audio/speech/ws";
-/// Longest token that is worth a look into the database, bytes.
-const LONGEST_TOKEN: usize = 512;
 /// What the library accepts of a client; the session refuses less, with a better reason.
 const MAX_MESSAGE: usize = 512 * 1024;
 /// What a socket reads at once: hundreds of them are open at the same time.
@@ -41,6 +40,7 @@ pub(in crate::http) async fn speech_socket<E: Endpoint>(
     next: Arc<E>,
     req: Request,
     app: Arc<App>,
+    door: Doorkeeper,
     leaving: CancellationToken,
 ) -> poem::Result<Response> {
     if req.uri().path() != PATH {
@@ -49,17 +49,12 @@ pub(in crate::http) async fn speech_socket<E: Endpoint>(
     let Ok(socket) = WebSocket::from_request_without_body(&req).await else {
         return next.call(req).await.map(IntoResponse::into_response);
     };
-    let token = token(req.uri().query());
+    let token = query_token(&req).unwrap_or_default();
     let request = req.extensions().get::<RequestId>().cloned().unwrap_or_else(|| RequestId::new(app.ids.id()));
-    let config = WebSocketConfig::default()
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(0)
-        .max_message_size(Some(MAX_MESSAGE))
-        .max_frame_size(Some(MAX_MESSAGE));
-    let upgraded = socket.config(config).on_upgrade(move |socket| async move {
+    let upgraded = socket.config(config(BUFFER, MAX_MESSAGE)).on_upgrade(move |socket| async move {
         // Shutdown waits for what this has begun.
         let alive = app.speech.outlive("speech.socket");
-        attend(socket, &app, token, request, leaving).await;
+        attend(socket, &app, &door, &token, request, leaving).await;
         drop(alive);
     });
     Ok(upgraded.into_response())
@@ -68,11 +63,12 @@ pub(in crate::http) async fn speech_socket<E: Endpoint>(
 async fn attend(
     mut socket: WebSocketStream,
     app: &App,
-    token: Option<String>,
+    door: &Doorkeeper,
+    token: &str,
     request: RequestId,
     leaving: CancellationToken,
 ) {
-    let user = match who(app, token).await {
+    let user = match judge(door, token).await {
         Ok(Some(user)) => user,
         Ok(None) => return close(&mut socket, 4001, "unauthorized").await,
         Err(_) => return refuse(&mut socket, 1011, "service_unavailable").await,
@@ -81,16 +77,6 @@ async fn attend(
         Ok(stream) => relay(&mut socket, app, stream, leaving).await,
         Err(why) => refuse(&mut socket, why.code, why.reason).await,
     }
-}
-
-async fn who(app: &App, token: Option<String>) -> Result<Option<UserId>, Error> {
-    let Some(token) = token.filter(|token| !token.is_empty() && token.len() <= LONGEST_TOKEN) else { return Ok(None) };
-    Ok(app.accounts.resolve(&token).await?.map(|principal| principal.user().clone()))
-}
-
-fn token(query: Option<&str>) -> Option<String> {
-    let mut pairs = url::form_urlencoded::parse(query?.as_bytes());
-    pairs.find(|(name, _)| name == "token").map(|(_, token)| token.into_owned())
 }
 
 type Dial = BoxFuture<'static, Result<SpeechLink, Undialled>>;
@@ -176,8 +162,8 @@ fn said_by_client(said: Option<io::Result<Message>>) -> Option<Input> {
         Some(Ok(Message::Binary(bytes))) => Some(Input::Client(Frame::Binary(bytes.into()))),
         Some(Ok(Message::Ping(_) | Message::Pong(_))) => None,
         Some(Ok(Message::Close(_))) | None => Some(Input::ClientLeft),
+        Some(Err(error)) if is_too_large(&error) => Some(Input::ClientTooLarge),
         // The library gives its reasons as text only.
-        Some(Err(error)) if error.to_string().contains("too long") => Some(Input::ClientTooLarge),
         Some(Err(error)) if error.to_string().contains("closing handshake") => Some(Input::ClientLeft),
         Some(Err(_)) => Some(Input::ClientBroken),
     }
@@ -212,25 +198,11 @@ async fn refuse(socket: &mut WebSocketStream, code: u16, reason: &'static str) {
     close(socket, code, reason).await;
 }
 
-/// Closes and waits for the other side to agree: a connection that is cut at once may lose the reason.
 async fn close(socket: &mut WebSocketStream, code: u16, reason: &'static str) {
     let farewell = async {
-        let closing = Message::Close(Some((CloseCode::from(code), reason.to_owned())));
-        if socket.send(closing).await.is_ok() {
-            while let Some(Ok(_)) = socket.next().await {}
+        if socket.send(closing(code, reason)).await.is_ok() {
+            agree(socket).await;
         }
     };
     drop(timeout(FAREWELL, farewell).await);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_token_is_read_from_the_query_only_by_its_name() {
-        assert_eq!(token(Some("a=b&token=x%2By")).as_deref(), Some("x+y"));
-        assert_eq!(token(Some("tokens=x")), None);
-        assert_eq!(token(None), None);
-    }
 }

@@ -62,16 +62,11 @@ pub enum Frame {
 
 impl Frame {
     /// Its payload, bytes.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
             Self::Binary(bytes) => bytes.len(),
         }
-    }
-
-    /// Whether it carries nothing.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
