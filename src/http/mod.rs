@@ -140,7 +140,6 @@ fn routes_with(
         .around(guard)
         .data(doorkeeper)
         .data(readiness)
-        .data(oidc::Origins::of(settings))
         .data(app)
         .data(origins.clone())
         // Each layer is part of the type of the next; without a cut the compiler gives up on their futures.

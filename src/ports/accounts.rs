@@ -58,7 +58,11 @@ pub trait AccountRepo: Send + Sync {
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait SessionRepo: Send + Sync {
-    /// Stores a session and moves the owner's `last_seen_at` to its creation, in one transaction.
+    /// Stores a session and moves the owner's `last_seen_at` to its creation, in one transaction. What ended of the same
+    /// person goes: tokens that ended more than [`TOKENS_KEPT`] ago, and sessions no live refresh token came from, which
+    /// MUST stay for a sign-out to find the token (contract `auth.md` §13).
+    ///
+    /// [`TOKENS_KEPT`]: crate::core::model::oidc::grants::TOKENS_KEPT
     async fn open(&self, session: &Session) -> Result<(), Fault>;
 
     /// The session with this token and its owner, whether or not it has expired.
@@ -66,9 +70,6 @@ pub trait SessionRepo: Send + Sync {
 
     /// Moves the end of a session and stamps `updated_at`.
     async fn extend(&self, id: &SessionId, expires_at: DateTime<Utc>, at: DateTime<Utc>) -> Result<(), Fault>;
-
-    /// Removes a session; harmless when it is gone.
-    async fn revoke(&self, id: &SessionId) -> Result<(), Fault>;
 
     /// The session's person has changed: copies MUST NOT be used any longer. Writes nothing.
     async fn touch(&self, id: &SessionId);

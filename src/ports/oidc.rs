@@ -127,14 +127,6 @@ pub trait GrantRepo: Send + Sync {
     /// Revokes the family of a refresh token and removes its opaque tokens.
     async fn revoke_family(&self, of: &RefreshRow, at: DateTime<Utc>) -> Result<(), Fault>;
 
-    /// Ends a session: revokes its refresh tokens, removes its opaque tokens, deletes its row, in one transaction, so
-    /// that no token made meanwhile survives it. Harmless when it is gone. Copies of sessions are not told:
-    /// `SessionRepo::revoke` MUST follow.
-    async fn end_session(&self, session: &SessionId, at: DateTime<Utc>) -> Result<(), Fault>;
-
-    /// Revokes every refresh token of a person and removes every opaque token; sessions stay.
-    async fn revoke_of_user(&self, user: &UserId, at: DateTime<Utc>) -> Result<(), Fault>;
-
     /// The opaque access token, expired ones included.
     async fn find_opaque(&self, digest: &str) -> Result<Option<OpaqueRow>, Fault>;
 

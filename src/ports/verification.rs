@@ -10,7 +10,10 @@ use crate::core::model::proofs::Verification;
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait VerificationRepo: Send + Sync {
-    /// Stores a row.
+    /// Stores a row, and removes some of those that ended longer ago than [`KEPT_AFTER_END`]: nobody else does. Safe for
+    /// several processes at once.
+    ///
+    /// [`KEPT_AFTER_END`]: crate::core::model::proofs::KEPT_AFTER_END
     async fn issue(&self, verification: &Verification) -> Result<(), Fault>;
 
     /// The row with this identifier, whether or not it has expired. Uses nothing up.
@@ -22,7 +25,4 @@ pub trait VerificationRepo: Send + Sync {
 
     /// Writes `new` where `old` stands; says whether it did. Of many at once, one does.
     async fn swap(&self, identifier: &str, old: &str, new: &str, at: DateTime<Utc>) -> Result<bool, Fault>;
-
-    /// Removes rows that expired before `before`; says how many.
-    async fn sweep(&self, before: DateTime<Utc>) -> Result<u64, Fault>;
 }

@@ -66,3 +66,32 @@ over_every_adapter! {
     seeding_again_overwrites_what_changed,
     many_processes_seed_at_once,
 }
+
+const SWITCH_OFF: &str = "UPDATE oauth_client SET disabled = true";
+
+async fn is_off_after_another_seed(repo: &dyn ClientRepo) -> bool {
+    let [web, ..] = ours();
+    repo.seed(&web, "row", at(2)).await.unwrap();
+    let found = repo.find(WEB).await.unwrap().unwrap();
+    assert_eq!(Client { disabled: false, ..found.clone() }, web);
+    found.disabled
+}
+
+#[tokio::test]
+async fn a_client_switched_off_in_the_embedded_database_stays_off() {
+    let db = crate::support::databases::sqlite().await;
+    let repo = airi_server::adapters::sqlite::clients::SqliteClients { db: db.clone() };
+    assert!(!is_off_after_another_seed(&repo).await);
+    sqlx::query(SWITCH_OFF).execute(&db.writer).await.unwrap();
+    assert!(is_off_after_another_seed(&repo).await);
+}
+
+#[cfg(feature = "live")]
+#[tokio::test]
+async fn a_client_switched_off_in_postgresql_stays_off() {
+    let database = crate::support::databases::postgres().await;
+    let repo = airi_server::adapters::postgres::clients::PgClients { pool: database.pool.clone() };
+    assert!(!is_off_after_another_seed(&repo).await);
+    sqlx::query(SWITCH_OFF).execute(&database.pool).await.unwrap();
+    assert!(is_off_after_another_seed(&repo).await);
+}

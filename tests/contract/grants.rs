@@ -1,6 +1,7 @@
 //! `GrantRepo`.
 
 use airi_server::core::model::accounts::Session;
+use airi_server::core::model::identity::Closing;
 use airi_server::core::model::ids::{SessionId, UserId};
 use airi_server::core::model::oidc::SignIn;
 use airi_server::core::model::oidc::authorize::Accepted;
@@ -28,20 +29,28 @@ struct World<'a> {
 impl World<'_> {
     async fn settle(&self) {
         self.people.create(&without_password(account("u1", "a@example.com"))).await.unwrap();
+        self.sign_in(session(), 1).await;
+        for client in ours() {
+            self.clients.seed(&client, &client.client_id, at(1)).await.unwrap();
+        }
+    }
+
+    async fn sign_in(&self, id: SessionId, opened: i64) {
         let session = Session {
-            id: session(),
-            token: Secret::new("token"),
+            token: Secret::new(format!("token of {id}")),
+            id,
             user: UserId::new("u1"),
-            expires_at: at(700_000),
-            created_at: at(1),
-            updated_at: at(1),
+            expires_at: at(opened + 699_999),
+            created_at: at(opened),
+            updated_at: at(opened),
             ip_address: None,
             user_agent: None,
         };
         self.sessions.open(&session).await.unwrap();
-        for client in ours() {
-            self.clients.seed(&client, &client.client_id, at(1)).await.unwrap();
-        }
+    }
+
+    async fn end(&self, id: SessionId, when: i64) -> Vec<SessionId> {
+        self.sessions.close(&UserId::new("u1"), &Closing::One(id), at(when)).await.unwrap()
     }
 
     async fn code(&self, digest: &str) {
@@ -195,11 +204,14 @@ async fn a_rotation_never_escapes_the_end_of_its_family(world: World<'_>) {
     let rotations = join_all(all.iter().map(|tokens| world.grants.renew(&current, tokens, at(40), GRACE)));
     let (_, ended) = futures::join!(rotations, world.grants.revoke_family(&first, at(41)));
     ended.unwrap();
+    let mut seen = 0;
     for n in 1..=20 {
         if let Some(child) = world.grants.find_refresh(&digest(&format!("r{n}"))).await.unwrap() {
             assert!(child.revoked.is_some(), "r{n} outlived its family");
+            seen += 1;
         }
     }
+    assert!(seen > 0, "no rotation came before the end");
 }
 
 async fn a_spoiled_code_gives_nothing_and_a_spent_one_takes_back(world: World<'_>) {
@@ -216,8 +228,8 @@ async fn a_spoiled_code_gives_nothing_and_a_spent_one_takes_back(world: World<'_
 async fn an_ended_session_takes_its_tokens_along_and_redeems_nothing(world: World<'_>) {
     let before = world.redeemed("r1").await;
     world.code("second").await;
-    world.grants.end_session(&session(), at(30)).await.unwrap();
-    world.grants.end_session(&session(), at(31)).await.unwrap();
+    assert_eq!(world.end(session(), 30).await, [session()]);
+    assert_eq!(world.end(session(), 31).await, []);
     assert!(world.grants.sign_in_of(&session()).await.unwrap().is_none());
     assert!(world.is_revoked("r1").await && !world.has_opaque("r1").await);
     assert_eq!(world.refresh("r1").await.session, None);
@@ -237,13 +249,27 @@ async fn a_refresh_token_outlives_its_expired_session(world: World<'_>) {
     assert_eq!(redeemed, Redemption::SessionOver);
 }
 
-async fn everything_of_a_person_can_be_revoked(world: World<'_>) {
+async fn an_expired_session_stays_for_the_refresh_token_that_came_from_it_and_ends_with_it(world: World<'_>) {
     world.redeemed("r1").await;
-    world.grants.revoke_of_user(&UserId::new("u2"), at(30)).await.unwrap();
-    assert!(!world.is_revoked("r1").await);
-    world.grants.revoke_of_user(&UserId::new("u1"), at(30)).await.unwrap();
-    assert!(world.is_revoked("r1").await && !world.has_opaque("r1").await);
-    assert!(world.grants.sign_in_of(&session()).await.unwrap().is_some(), "sessions stay");
+    world.sign_in(SessionId::new("s2"), 800_000).await;
+    assert_eq!(world.refresh("r1").await.session, Some(session()));
+    assert_eq!(world.end(session(), 800_001).await, [session()]);
+    assert!(world.is_revoked("r1").await, "a sign-out of the old session ends what came from it");
+}
+
+async fn what_ended_of_a_person_goes_when_they_sign_in_again(world: World<'_>) {
+    const MONTH: i64 = 30 * 86_400;
+    world.redeemed("r1").await;
+    world.sign_in(SessionId::new("s2"), 1_900_000).await;
+    assert!(world.grants.sign_in_of(&session()).await.unwrap().is_some(), "r1 is live");
+    world.sign_in(SessionId::new("s3"), 2_000_000).await;
+    assert!(world.grants.sign_in_of(&session()).await.unwrap().is_none(), "r1 has ended");
+    assert!(world.grants.sign_in_of(&SessionId::new("s2")).await.unwrap().is_some(), "s2 has not");
+    assert!(world.grants.find_refresh(&digest("r1")).await.unwrap().is_some(), "its reuse is still noticed");
+    assert!(world.has_opaque("r1").await);
+    world.sign_in(SessionId::new("s4"), 2_000_001 + MONTH).await;
+    assert!(world.grants.find_refresh(&digest("r1")).await.unwrap().is_none());
+    assert!(!world.has_opaque("r1").await);
 }
 
 macro_rules! over_every_adapter {
@@ -292,5 +318,6 @@ over_every_adapter! {
     a_spoiled_code_gives_nothing_and_a_spent_one_takes_back,
     an_ended_session_takes_its_tokens_along_and_redeems_nothing,
     a_refresh_token_outlives_its_expired_session,
-    everything_of_a_person_can_be_revoked,
+    an_expired_session_stays_for_the_refresh_token_that_came_from_it_and_ends_with_it,
+    what_ended_of_a_person_goes_when_they_sign_in_again,
 }

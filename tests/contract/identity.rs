@@ -305,12 +305,22 @@ async fn a_value_is_swapped_by_one(world: &World) {
     assert!(!repo.swap("b", "0", "1", at(11)).await.unwrap());
 }
 
-async fn what_has_expired_is_swept(world: &World) {
+async fn what_ended_a_day_ago_goes_when_something_else_is_issued(world: &World) {
+    const DAY: i64 = 86_400;
     let repo = &world.verifications;
     repo.issue(&row("a", "0")).await.unwrap();
-    assert_eq!(repo.sweep(at(100)).await.unwrap(), 0);
-    assert_eq!(repo.sweep(at(101)).await.unwrap(), 1);
-    assert_eq!(repo.find("a").await.unwrap(), None);
+    let issue = async |identifier: &str, time: i64| {
+        let later = Verification { created_at: at(time), expires_at: at(time + DAY), ..row(identifier, "1") };
+        repo.issue(&later).await.unwrap();
+    };
+    issue("b", 100 + DAY).await;
+    assert!(repo.find("a").await.unwrap().is_some(), "its holder is told that it came too late");
+    let many = (0..20).map(|n| format!("c{n}")).collect::<Vec<_>>();
+    futures::future::join_all(many.iter().map(|identifier| issue(identifier, 101 + DAY))).await;
+    assert!(repo.find("a").await.unwrap().is_none());
+    for kept in many.iter().map(String::as_str).chain(["b"]) {
+        assert!(repo.find(kept).await.unwrap().is_some(), "{kept} has not ended");
+    }
 }
 
 fn erasure() -> Erasure {
@@ -429,7 +439,7 @@ over_every_adapter! {
     a_reset_gives_a_password_to_whoever_had_none,
     a_secret_is_found_until_it_is_redeemed_by_one,
     a_value_is_swapped_by_one,
-    what_has_expired_is_swept,
+    what_ended_a_day_ago_goes_when_something_else_is_issued,
     an_erased_person_is_gone_and_the_books_stay,
     an_erased_address_gets_no_second_grant,
 }

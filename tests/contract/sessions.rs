@@ -1,6 +1,7 @@
 //! `SessionRepo`.
 
 use airi_server::core::model::accounts::Session;
+use airi_server::core::model::identity::Closing;
 use airi_server::core::model::ids::{SessionId, UserId};
 use airi_server::core::model::secret::Secret;
 use airi_server::ports::accounts::{AccountRepo, SessionRepo};
@@ -76,14 +77,15 @@ async fn an_extended_session_ends_later_and_only_that_one(people: &dyn AccountRe
     assert_eq!((found.expires_at, found.updated_at), (other.expires_at, other.updated_at));
 }
 
-async fn a_revoked_session_is_gone_and_revoking_twice_is_harmless(people: &dyn AccountRepo, repo: &dyn SessionRepo) {
+async fn an_ended_session_is_gone_and_ending_it_twice_is_harmless(people: &dyn AccountRepo, repo: &dyn SessionRepo) {
     with_a_person(people).await;
-    let (revoked, other) = (session("s1", at(100)), session("s2", at(100)));
-    repo.open(&revoked).await.unwrap();
+    let (ended, other) = (session("s1", at(100)), session("s2", at(100)));
+    repo.open(&ended).await.unwrap();
     repo.open(&other).await.unwrap();
-    repo.revoke(&revoked.id).await.unwrap();
-    repo.revoke(&revoked.id).await.unwrap();
-    assert!(repo.find_by_token(revoked.token.expose()).await.unwrap().is_none());
+    let one = Closing::One(ended.id.clone());
+    assert_eq!(repo.close(&ended.user, &one, at(200)).await.unwrap(), [ended.id]);
+    assert_eq!(repo.close(&ended.user, &one, at(200)).await.unwrap(), []);
+    assert!(repo.find_by_token(ended.token.expose()).await.unwrap().is_none());
     assert!(repo.find_by_token(other.token.expose()).await.unwrap().is_some());
 }
 
@@ -125,7 +127,7 @@ over_every_adapter! {
     opening_a_session_stamps_its_owner_and_never_moves_the_stamp_back,
     a_session_that_cannot_be_stored_leaves_its_owner_alone,
     an_extended_session_ends_later_and_only_that_one,
-    a_revoked_session_is_gone_and_revoking_twice_is_harmless,
+    an_ended_session_is_gone_and_ending_it_twice_is_harmless,
     many_devices_sign_in_at_once,
 }
 

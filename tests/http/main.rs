@@ -25,6 +25,7 @@ mod headers;
 mod health;
 mod house;
 mod identity;
+mod identity_doors;
 mod lines;
 mod matrix;
 mod oidc;

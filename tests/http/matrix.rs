@@ -170,7 +170,7 @@ const OF_SOMEBODY: [(&str, &str); 10] = [
 ];
 
 /// Doors below `/api/auth` that ask nobody; their answers to an empty request differ.
-const OF_EVERYBODY: [(&str, &str); 30] = [
+const OF_EVERYBODY: [(&str, &str); 28] = [
     ("GET", "get-session"),
     ("POST", "get-session"),
     ("POST", "sign-out"),
@@ -180,6 +180,7 @@ const OF_EVERYBODY: [(&str, &str); 30] = [
     ("POST", "sign-in/email"),
     ("POST", "sign-in/social"),
     ("POST", "sign-in/magic-link"),
+    ("GET", "magic-link/verify"),
     ("GET", "callback/google"),
     ("POST", "callback/google"),
     ("GET", "verify-email"),
@@ -198,13 +199,26 @@ const OF_EVERYBODY: [(&str, &str); 30] = [
     ("POST", "oauth2/revoke"),
     ("GET", "oauth2/end-session"),
     ("GET", "oidc/electron-callback"),
-    ("GET", "token"),
-    ("POST", "oauth2/create-client"),
-    ("GET", "oauth2/get-clients"),
 ];
 
-const PAGES: [&str; 9] = [
+/// What the reference has below `/api/auth` and nobody finds here (contract `auth.md` §2.1, F-14).
+const OF_NOBODY: [(&str, &str); 3] =
+    [("GET", "token"), ("POST", "oauth2/create-client"), ("GET", "oauth2/get-clients")];
+
+/// Pages with a form that is posted to the page itself.
+const FORMS: [&str; 6] = [
+    "/auth/sign-in",
+    "/auth/sign-up",
+    "/auth/verify-email",
+    "/auth/forgot-password",
+    "/auth/reset-password",
+    "/auth/delete-account",
+];
+
+const PAGES: [&str; 11] = [
+    "/auth",
     "/auth/",
+    "/auth/profile",
     "/auth/sign-in",
     "/auth/sign-up",
     "/auth/verify-email",
@@ -223,12 +237,30 @@ async fn identity_doors_ask_who_is_calling_where_they_must_and_only_there() {
             let status = crowd.ask(caller, method, &format!("/api/auth/{path}")).await;
             let told = format!("{caller:?} {method} {path}: {status}");
             assert_eq!(status != 401, caller.is_somebody(), "{told}");
-            assert!(status < 500, "{told}");
+            assert!(status < 500 && status != 404, "{told}");
         }
         for (method, path) in OF_EVERYBODY {
             let status = crowd.ask(caller, method, &format!("/api/auth/{path}")).await;
-            assert!(status != 401 && status < 500, "{caller:?} {method} {path}: {status}");
+            assert!(status < 500 && status != 401 && status != 404, "{caller:?} {method} {path}: {status}");
         }
+        for (method, path) in OF_NOBODY {
+            assert_eq!(crowd.ask(caller, method, &format!("/api/auth/{path}")).await, 404, "{caller:?} {path}");
+        }
+        // Only access tokens with the scope for it are good here; a session's token is none.
+        for method in ["GET", "POST"] {
+            let status = crowd.ask(caller, method, "/api/auth/oauth2/userinfo").await;
+            let signed_or_nothing = matches!(caller, Caller::Anonymous | Caller::ExpiredToken | Caller::Foreign);
+            assert_eq!(status, if signed_or_nothing { 401 } else { 400 }, "{caller:?} {method}");
+        }
+        // A form that does not say where it comes from does nothing, whoever sends it.
+        for page in FORMS {
+            assert_eq!(crowd.ask(caller, "POST", page).await, 303, "{caller:?} {page}");
+        }
+        for page in ["/auth/", "/auth/profile"] {
+            assert_eq!(crowd.ask(caller, "POST", page).await, 403, "{caller:?} {page}");
+        }
+        // Nobody here is on this machine.
+        assert_eq!(crowd.ask(caller, "GET", "/dev/outbox").await, 404, "{caller:?}");
         for page in PAGES {
             let status = crowd.ask(caller, "GET", page).await;
             assert!(status == 200 || status == 303, "{caller:?} {page}: {status}");

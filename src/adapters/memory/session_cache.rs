@@ -18,7 +18,7 @@ use crate::ports::runtime::Clock;
 
 /// Keeps each session that was found for up to 10 s; callers with one token share one look-up.
 ///
-/// A session revoked or extended here is looked up anew at once; one revoked by another process may pass for 10 s
+/// A session ended or extended here is looked up anew at once; one ended by another process may pass for 10 s
 /// more. Tokens are kept as their SHA-256 only: a memory dump shows nothing that could be presented.
 pub struct CachedSessions {
     inner: Arc<dyn SessionRepo>,
@@ -103,11 +103,6 @@ impl SessionRepo for CachedSessions {
         self.inner.extend(id, expires_at, at).await
     }
 
-    async fn revoke(&self, id: &SessionId) -> Result<(), Fault> {
-        let _changed = Changed { sessions: self, id };
-        self.inner.revoke(id).await
-    }
-
     async fn touch(&self, id: &SessionId) {
         drop(Changed { sessions: self, id });
     }
@@ -187,10 +182,6 @@ mod tests {
             }
             Ok(())
         }
-        async fn revoke(&self, _id: &SessionId) -> Result<(), Fault> {
-            *self.session.lock().unwrap() = None;
-            Ok(())
-        }
         async fn touch(&self, _: &SessionId) {}
         async fn list(&self, _: &UserId, _: DateTime<Utc>) -> Result<Vec<Session>, Fault> {
             Ok(Vec::new())
@@ -245,6 +236,10 @@ mod tests {
         async fn found(&self) -> bool {
             self.sessions.find_by_token("t").await.unwrap().is_some()
         }
+        async fn end(&self) {
+            let one = Closing::One(SessionId::new("s"));
+            self.sessions.close(&UserId::new("u"), &one, DateTime::UNIX_EPOCH).await.unwrap();
+        }
         fn looked_up(&self) -> u64 {
             self.rows.looked_up.load(Ordering::SeqCst)
         }
@@ -277,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_revoked_or_extended_here_is_looked_up_anew() {
+    async fn what_is_ended_or_extended_here_is_looked_up_anew() {
         let world = world();
         let later = DateTime::UNIX_EPOCH + SESSION_STEP;
         assert!(world.found().await);
@@ -285,7 +280,7 @@ mod tests {
         assert_eq!(world.sessions.find_by_token("t").await.unwrap().unwrap().session.expires_at, later);
         assert!(world.found().await);
         assert_eq!(world.looked_up(), 2);
-        world.sessions.revoke(&SessionId::new("s")).await.unwrap();
+        world.end().await;
         assert!(!world.found().await);
     }
 
@@ -316,14 +311,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_up_that_began_before_a_revocation_is_not_kept_after_it() {
+    async fn a_look_up_that_began_before_the_end_is_not_kept_after_it() {
         let world = world();
         let held = world.rows.gate.acquire().await.unwrap();
         let revoke = async {
             while world.looked_up() == 0 {
                 tokio::task::yield_now().await;
             }
-            world.sessions.revoke(&SessionId::new("s")).await.unwrap();
+            world.end().await;
             drop(held);
         };
         let (found, ()) = futures::join!(world.found(), revoke);

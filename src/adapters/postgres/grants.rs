@@ -10,11 +10,13 @@ use sqlx::postgres::{PgConnection, PgPool};
 
 use super::fault::{corrupt, fault};
 use super::grant_rows::{insert, opaque, refresh};
+use super::verification;
 use crate::core::model::ids::{SessionId, UserId};
 use crate::core::model::oidc::SignIn;
 use crate::core::model::oidc::grants::{
     CodeGrant, NewTokens, OpaqueRow, Redemption, RefreshRow, Renewal, Verdict, judge,
 };
+use crate::core::model::proofs::Verification;
 use crate::ports::Fault;
 use crate::ports::oidc::GrantRepo;
 
@@ -49,19 +51,9 @@ impl GrantRepo for PgGrants {
     ) -> Result<(), Fault> {
         const OPERATION: &str = "postgres.grants.save_code";
         let value = serde_json::to_string(grant).map_err(|_| corrupt(OPERATION, "verification", "value", row_id))?;
-        sqlx::query(
-            "INSERT INTO verification (id, identifier, value, expires_at, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $5)",
-        )
-        .bind(row_id)
-        .bind(digest)
-        .bind(value)
-        .bind(expires_at.naive_utc())
-        .bind(at.naive_utc())
-        .execute(&self.pool)
-        .await
-        .map(|_| ())
-        .map_err(fault(OPERATION))
+        let (id, identifier) = (row_id.to_owned(), digest.to_owned());
+        let row = Verification { id, identifier, value, expires_at, created_at: at };
+        verification::insert(&self.pool, &row).await.map_err(fault(OPERATION))
     }
 
     #[tracing::instrument(name = "postgres.grants.find_code", skip_all, err(Debug))]
@@ -194,46 +186,6 @@ impl GrantRepo for PgGrants {
         let mut tx = self.pool.begin().await.map_err(fault)?;
         lock(&mut tx, of.user.as_str()).await.map_err(fault)?;
         revoke(&mut tx, of, at).await.map_err(fault)?;
-        tx.commit().await.map_err(fault)
-    }
-
-    #[tracing::instrument(name = "postgres.grants.end_session", skip_all, err(Debug))]
-    async fn end_session(&self, session: &SessionId, at: DateTime<Utc>) -> Result<(), Fault> {
-        let fault = fault("postgres.grants.end_session");
-        let mut tx = self.pool.begin().await.map_err(fault)?;
-        sqlx::query(r#"SELECT FROM "user" WHERE id = (SELECT user_id FROM session WHERE id = $1) FOR NO KEY UPDATE"#)
-            .bind(session.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-        sqlx::query("UPDATE oauth_refresh_token SET revoked = $2 WHERE session_id = $1 AND revoked IS NULL")
-            .bind(session.as_str())
-            .bind(at.naive_utc())
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-        for statement in ["DELETE FROM oauth_access_token WHERE session_id = $1", "DELETE FROM session WHERE id = $1"] {
-            sqlx::query(statement).bind(session.as_str()).execute(&mut *tx).await.map_err(fault)?;
-        }
-        tx.commit().await.map_err(fault)
-    }
-
-    #[tracing::instrument(name = "postgres.grants.revoke_of_user", skip_all, err(Debug))]
-    async fn revoke_of_user(&self, user: &UserId, at: DateTime<Utc>) -> Result<(), Fault> {
-        let fault = fault("postgres.grants.revoke_of_user");
-        let mut tx = self.pool.begin().await.map_err(fault)?;
-        lock(&mut tx, user.as_str()).await.map_err(fault)?;
-        sqlx::query("UPDATE oauth_refresh_token SET revoked = $2 WHERE user_id = $1 AND revoked IS NULL")
-            .bind(user.as_str())
-            .bind(at.naive_utc())
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-        sqlx::query("DELETE FROM oauth_access_token WHERE user_id = $1")
-            .bind(user.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
         tx.commit().await.map_err(fault)
     }
 

@@ -1,10 +1,11 @@
 //! The end of sessions, and of what is tied to them (contract `auth.md` F-05).
 
-use chrono::NaiveDateTime;
+use chrono::{DateTime, NaiveDateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::core::model::identity::Closing;
 use crate::core::model::ids::{SessionId, UserId};
+use crate::core::model::oidc::grants::TOKENS_KEPT;
 
 /// Revokes refresh tokens first: the foreign key forgets the session of a token when the session goes.
 ///
@@ -52,4 +53,25 @@ pub(super) async fn close(
     sqlx::query("DELETE FROM oauth_access_token WHERE session_id = ANY($1)").bind(&ids).execute(&mut *tx).await?;
     sqlx::query("DELETE FROM session WHERE id = ANY($1)").bind(&ids).execute(&mut *tx).await?;
     Ok(ids.into_iter().map(SessionId::new).collect())
+}
+
+/// Removes what ended of a person who signs in anew (contract `auth.md` §13), under their row as [`close`] is. An expired
+/// session stays while a live refresh token hangs on it: the foreign key would cut them apart.
+pub(super) async fn sweep(tx: &mut PgConnection, user: &UserId, at: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    for statement in [
+        "DELETE FROM oauth_access_token WHERE user_id = $1 AND expires_at < $2",
+        "DELETE FROM oauth_refresh_token WHERE user_id = $1 AND expires_at < $2",
+    ] {
+        sqlx::query(statement).bind(user.as_str()).bind((at - TOKENS_KEPT).naive_utc()).execute(&mut *tx).await?;
+    }
+    sqlx::query(
+        "DELETE FROM session WHERE user_id = $1 AND expires_at <= $2 AND NOT EXISTS (
+             SELECT FROM oauth_refresh_token
+             WHERE session_id = session.id AND revoked IS NULL AND oauth_refresh_token.expires_at > $2)",
+    )
+    .bind(user.as_str())
+    .bind(at.naive_utc())
+    .execute(tx)
+    .await
+    .map(|_| ())
 }

@@ -37,6 +37,7 @@ impl SessionRepo for PgSessions {
         .execute(&mut *tx)
         .await
         .map_err(fault)?;
+        session_ends::sweep(&mut tx, &session.user, session.created_at).await.map_err(fault)?;
         insert(&mut tx, session).await.map_err(fault)?;
         tx.commit().await.map_err(fault)
     }
@@ -69,16 +70,6 @@ impl SessionRepo for PgSessions {
             .await
             .map(|_| ())
             .map_err(fault("postgres.sessions.extend"))
-    }
-
-    #[tracing::instrument(name = "postgres.sessions.revoke", skip_all, err(Debug))]
-    async fn revoke(&self, id: &SessionId) -> Result<(), Fault> {
-        sqlx::query("DELETE FROM session WHERE id = $1")
-            .bind(id.as_str())
-            .execute(&self.pool)
-            .await
-            .map(|_| ())
-            .map_err(fault("postgres.sessions.revoke"))
     }
 
     /// Nothing is copied here.

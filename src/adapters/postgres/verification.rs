@@ -6,7 +6,7 @@ use sqlx::Row;
 use sqlx::postgres::{PgPool, PgRow};
 
 use super::fault::fault;
-use crate::core::model::proofs::Verification;
+use crate::core::model::proofs::{KEPT_AFTER_END, Verification};
 use crate::ports::Fault;
 use crate::ports::verification::VerificationRepo;
 
@@ -21,19 +21,7 @@ pub struct PgVerifications {
 impl VerificationRepo for PgVerifications {
     #[tracing::instrument(name = "postgres.verification.issue", skip_all, err(Debug))]
     async fn issue(&self, verification: &Verification) -> Result<(), Fault> {
-        sqlx::query(
-            "INSERT INTO verification (id, identifier, value, expires_at, created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $5)",
-        )
-        .bind(&verification.id)
-        .bind(&verification.identifier)
-        .bind(&verification.value)
-        .bind(verification.expires_at.naive_utc())
-        .bind(verification.created_at.naive_utc())
-        .execute(&self.pool)
-        .await
-        .map(|_| ())
-        .map_err(fault("postgres.verification.issue"))
+        insert(&self.pool, verification).await.map_err(fault("postgres.verification.issue"))
     }
 
     #[tracing::instrument(name = "postgres.verification.find", skip_all, err(Debug))]
@@ -78,16 +66,28 @@ impl VerificationRepo for PgVerifications {
             .map(|done| done.rows_affected() > 0)
             .map_err(fault("postgres.verification.swap"))
     }
+}
 
-    #[tracing::instrument(name = "postgres.verification.sweep", skip_all, err(Debug))]
-    async fn sweep(&self, before: DateTime<Utc>) -> Result<u64, Fault> {
-        sqlx::query("DELETE FROM verification WHERE expires_at < $1")
-            .bind(before.naive_utc())
-            .execute(&self.pool)
-            .await
-            .map(|done| done.rows_affected())
-            .map_err(fault("postgres.verification.sweep"))
-    }
+/// Stores the row; a hundred ended ones go with the same statement. Those another process is removing are left to it.
+pub(super) async fn insert(pool: &PgPool, row: &Verification) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "WITH ended AS (
+             SELECT id FROM verification WHERE expires_at < $6 LIMIT 100 FOR UPDATE SKIP LOCKED
+         ), swept AS (
+             DELETE FROM verification USING ended WHERE verification.id = ended.id
+         )
+         INSERT INTO verification (id, identifier, value, expires_at, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $5)",
+    )
+    .bind(&row.id)
+    .bind(&row.identifier)
+    .bind(&row.value)
+    .bind(row.expires_at.naive_utc())
+    .bind(row.created_at.naive_utc())
+    .bind((row.created_at - KEPT_AFTER_END).naive_utc())
+    .execute(pool)
+    .await
+    .map(|_| ())
 }
 
 fn verification(row: &PgRow) -> Result<Verification, sqlx::Error> {

@@ -1,9 +1,12 @@
 //! The end of sessions, and of what is tied to them (contract `auth.md` F-05).
 
+use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
 
+use super::micros;
 use crate::core::model::identity::Closing;
 use crate::core::model::ids::{SessionId, UserId};
+use crate::core::model::oidc::grants::TOKENS_KEPT;
 
 /// Revokes refresh tokens first: the foreign key forgets the session of a token when the session goes.
 pub(super) async fn close(
@@ -50,4 +53,25 @@ pub(super) async fn close(
         .await?;
     }
     Ok(ids.into_iter().map(SessionId::new).collect())
+}
+
+/// Removes what ended of a person who signs in anew (contract `auth.md` §13). An expired
+/// session stays while a live refresh token hangs on it: the foreign key would cut them apart.
+pub(super) async fn sweep(tx: &mut SqliteConnection, user: &UserId, at: DateTime<Utc>) -> Result<(), sqlx::Error> {
+    for statement in [
+        "DELETE FROM oauth_access_token WHERE user_id = ?1 AND expires_at < ?2",
+        "DELETE FROM oauth_refresh_token WHERE user_id = ?1 AND expires_at < ?2",
+    ] {
+        sqlx::query(statement).bind(user.as_str()).bind(micros(at - TOKENS_KEPT)).execute(&mut *tx).await?;
+    }
+    sqlx::query(
+        "DELETE FROM session WHERE user_id = ?1 AND expires_at <= ?2 AND NOT EXISTS (
+             SELECT 1 FROM oauth_refresh_token
+             WHERE session_id = session.id AND revoked IS NULL AND oauth_refresh_token.expires_at > ?2)",
+    )
+    .bind(user.as_str())
+    .bind(micros(at))
+    .execute(tx)
+    .await
+    .map(|_| ())
 }

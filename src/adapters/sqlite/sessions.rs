@@ -37,6 +37,7 @@ impl SessionRepo for SqliteSessions {
         .execute(&mut *tx)
         .await
         .map_err(fault)?;
+        session_ends::sweep(&mut tx, &session.user, session.created_at).await.map_err(fault)?;
         insert(&mut tx, session).await.map_err(fault)?;
         tx.commit().await.map_err(fault)
     }
@@ -69,16 +70,6 @@ impl SessionRepo for SqliteSessions {
             .await
             .map(|_| ())
             .map_err(fault("sqlite.sessions.extend"))
-    }
-
-    #[tracing::instrument(name = "sqlite.sessions.revoke", skip_all, err(Debug))]
-    async fn revoke(&self, id: &SessionId) -> Result<(), Fault> {
-        sqlx::query("DELETE FROM session WHERE id = ?")
-            .bind(id.as_str())
-            .execute(&self.db.writer)
-            .await
-            .map(|_| ())
-            .map_err(fault("sqlite.sessions.revoke"))
     }
 
     /// Nothing is copied here.

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::fault::{corrupt, fault};
 use super::{Sqlite, micros, time};
-use crate::core::model::proofs::Verification;
+use crate::core::model::proofs::{KEPT_AFTER_END, Verification};
 use crate::ports::Fault;
 use crate::ports::verification::VerificationRepo;
 
@@ -22,19 +22,7 @@ pub struct SqliteVerifications {
 impl VerificationRepo for SqliteVerifications {
     #[tracing::instrument(name = "sqlite.verification.issue", skip_all, err(Debug))]
     async fn issue(&self, verification: &Verification) -> Result<(), Fault> {
-        sqlx::query(
-            "INSERT INTO verification (id, identifier, value, expires_at, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
-        )
-        .bind(&verification.id)
-        .bind(&verification.identifier)
-        .bind(&verification.value)
-        .bind(micros(verification.expires_at))
-        .bind(micros(verification.created_at))
-        .execute(&self.db.writer)
-        .await
-        .map(|_| ())
-        .map_err(fault("sqlite.verification.issue"))
+        insert(&self.db, verification, "sqlite.verification.issue").await
     }
 
     #[tracing::instrument(name = "sqlite.verification.find", skip_all, err(Debug))]
@@ -81,16 +69,30 @@ impl VerificationRepo for SqliteVerifications {
             .map(|done| done.rows_affected() > 0)
             .map_err(fault("sqlite.verification.swap"))
     }
+}
 
-    #[tracing::instrument(name = "sqlite.verification.sweep", skip_all, err(Debug))]
-    async fn sweep(&self, before: DateTime<Utc>) -> Result<u64, Fault> {
-        sqlx::query("DELETE FROM verification WHERE expires_at < ?1")
-            .bind(micros(before))
-            .execute(&self.db.writer)
-            .await
-            .map(|done| done.rows_affected())
-            .map_err(fault("sqlite.verification.sweep"))
-    }
+/// Stores the row; a hundred ended ones go in the same transaction.
+pub(super) async fn insert(db: &Sqlite, row: &Verification, operation: &'static str) -> Result<(), Fault> {
+    let fault = fault(operation);
+    let mut tx = db.begin(operation).await?;
+    sqlx::query("DELETE FROM verification WHERE id IN (SELECT id FROM verification WHERE expires_at < ?1 LIMIT 100)")
+        .bind(micros(row.created_at - KEPT_AFTER_END))
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+    sqlx::query(
+        "INSERT INTO verification (id, identifier, value, expires_at, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+    )
+    .bind(&row.id)
+    .bind(&row.identifier)
+    .bind(&row.value)
+    .bind(micros(row.expires_at))
+    .bind(micros(row.created_at))
+    .execute(&mut *tx)
+    .await
+    .map_err(fault)?;
+    tx.commit().await.map_err(fault)
 }
 
 fn verification(row: &SqliteRow, operation: &'static str) -> Result<Verification, Fault> {

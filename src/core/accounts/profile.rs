@@ -1,13 +1,13 @@
 //! What people change about their own account (contract `auth.md` §6.5, §6.7, §6.8).
 
 use super::refusal::{Denied, Refusal};
-use super::sign_in::{SignIn, length_of};
-use super::{Accounts, Device};
+use super::sign_in::SignIn;
+use super::{Accounts, Device, length_of};
 use crate::core::error::Error;
 use crate::core::model::accounts::{PasswordIdentity, SESSION_LIFETIME, Session};
 use crate::core::model::fact::Fact;
 use crate::core::model::identity::{Afterwards, Closing, Identity, PasswordChange, ProfileChange, Unlinking};
-use crate::core::model::ids::{IdentityId, SessionId};
+use crate::core::model::ids::IdentityId;
 use crate::core::model::principal::{Credential, Principal};
 use crate::core::model::secret::Secret;
 
@@ -62,16 +62,8 @@ impl Accounts {
 
     /// Ends the session the caller came with. A token ends the session it was issued for.
     pub async fn sign_out(&self, caller: &Principal) -> Result<(), Error> {
-        let Some(session) = session_of(caller) else { return Ok(()) };
-        self.end_sessions(caller, &Closing::One(session)).await
-    }
-}
-
-/// The session behind a credential, if there is one.
-pub(super) fn session_of(caller: &Principal) -> Option<SessionId> {
-    match &caller.credential {
-        Credential::Session(id) => Some(id.clone()),
-        Credential::Token(token) => token.session.clone(),
+        let Some(session) = caller.session() else { return Ok(()) };
+        self.end_sessions(caller, &Closing::One(session.clone())).await
     }
 }
 

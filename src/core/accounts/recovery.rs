@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::Device;
 use super::letters::Errand;
 use super::refusal::{Denied, Refusal};
-use super::sign_in::{Applicant, SignIn, length_of};
+use super::sign_in::SignIn;
+use super::{Device, length_of};
 use crate::core::error::{Code, Error};
 use crate::core::model::accounts::{Account, Creation, Email, NewAccount, PasswordIdentity, Session};
 use crate::core::model::identity::{PasswordReset, Proof, Proving};
@@ -151,9 +151,7 @@ impl SignIn {
                 account.email_verified = true;
                 return Ok((account, false));
             }
-            let applicant =
-                Applicant { name: name.clone(), email: email.clone(), password: Secret::new(""), image: None };
-            let account = self.new_account(applicant, true);
+            let account = self.accounts.new_account(name.clone(), email.clone(), None, true);
             let creation = self.create(NewAccount { account: account.clone(), password: None }).await?;
             if creation == Creation::Created {
                 return Ok((account, true));

@@ -12,9 +12,6 @@ macro_rules! refusals {
         }
 
         impl Refusal {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
-
             /// The word in `code`.
             pub const fn wire(self) -> &'static str {
                 match self { $(Self::$name => $wire,)+ }
@@ -69,8 +66,6 @@ refusals! {
     EmailMismatch => ("EMAIL_MISMATCH", "Email mismatch");
     /// Nothing to prove.
     EmailAlreadyVerified => ("EMAIL_ALREADY_VERIFIED", "Email is already verified");
-    /// The browser is not signed in.
-    NoUserInfo => ("FAILED_TO_GET_USER_INFO", "Failed to get user info");
     /// The row could not be made.
     NotCreated => ("FAILED_TO_CREATE_USER", "Failed to create user");
     /// The letter could not be sent.

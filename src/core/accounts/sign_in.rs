@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::letters::{Errand, Letters};
 use super::refusal::{Denied, Refusal};
-use super::{Accounts, Device};
+use super::{Accounts, Device, length_of};
 use crate::core::error::{Code, Error};
 use crate::core::limits::Limits;
 use crate::core::model::accounts::{Account, Creation, Email, NewAccount, PasswordIdentity, Session};
 use crate::core::model::fact::Fact;
-use crate::core::model::ids::{IdentityId, UserId};
+use crate::core::model::ids::IdentityId;
 use crate::core::model::limits::PASSWORD_ATTEMPTS;
 use crate::core::model::secret::Secret;
 use crate::core::model::texts::Language;
@@ -86,16 +86,18 @@ impl SignIn {
         length_of(&applicant.password)?;
         let accounts = &self.accounts;
         let hash = accounts.passwords.hash(&applicant.password).await?;
-        let account = self.new_account(applicant, false);
+        let Applicant { name, email, image, .. } = applicant;
+        let account = accounts.new_account(name, email, image, false);
         let password = PasswordIdentity { id: IdentityId::new(accounts.ids.token()), hash };
-        match self.create(NewAccount { account: account.clone(), password: Some(password) }).await? {
-            Creation::Created => self.letters.ask_for_proof(errand).await,
-            Creation::AddressTaken => {
-                let holder = accounts.accounts.find_by_email(&account.email).await?;
-                if holder.is_some_and(|holder| !holder.email_verified) {
-                    self.letters.ask_for_proof(errand).await;
-                }
+        let mut holder = accounts.accounts.find_by_email(&account.email).await?;
+        if holder.is_none() {
+            let new = NewAccount { account: account.clone(), password: Some(password) };
+            if self.create(new).await? == Creation::AddressTaken {
+                holder = accounts.accounts.find_by_email(&account.email).await?;
             }
+        }
+        if holder.is_none_or(|holder| !holder.email_verified) {
+            self.letters.ask_for_proof(errand).await;
         }
         Ok(account)
     }
@@ -133,8 +135,9 @@ impl SignIn {
         Err(Refusal::InvalidPassword.into())
     }
 
-    /// Stores an account, without an opening grant where an erased account had the address.
-    pub async fn create(&self, new: NewAccount) -> Result<Creation, Error> {
+    /// Stores an account, without an opening grant where an erased account had the address. For an address that nobody
+    /// was just seen to have: what is written about the grant stays when somebody is faster.
+    pub(super) async fn create(&self, new: NewAccount) -> Result<Creation, Error> {
         let account = &new.account;
         let mark = address_mark(&self.letters, &account.email);
         // Before the account: a crash in between leaves a balance nobody owns instead of a second grant.
@@ -144,19 +147,6 @@ impl SignIn {
             self.accounts.journal.record(Fact::UserRegistered { user: account.id.clone() });
         }
         Ok(creation)
-    }
-
-    pub(super) fn new_account(&self, applicant: Applicant, email_verified: bool) -> Account {
-        let now = self.accounts.clock.now();
-        Account {
-            id: UserId::new(self.accounts.ids.token()),
-            name: applicant.name,
-            email: applicant.email,
-            email_verified,
-            image: applicant.image,
-            created_at: now,
-            updated_at: now,
-        }
     }
 
     /// Guessing is counted per address, whoever guesses and from wherever (contract `auth.md` F-22).
@@ -173,15 +163,6 @@ impl SignIn {
 /// What an erased address is remembered as.
 pub(crate) fn address_mark(letters: &Letters, email: &Email) -> String {
     letters.signatures.blind(&format!("erased\n{}", email.as_str().to_lowercase()))
-}
-
-/// Accepted lengths, UTF-16 units (contract `auth.md` §1).
-pub(super) fn length_of(password: &Secret) -> Result<(), Refusal> {
-    match password.expose().encode_utf16().count() {
-        ..8 => Err(Refusal::PasswordTooShort),
-        8..=128 => Ok(()),
-        _ => Err(Refusal::PasswordTooLong),
-    }
 }
 
 /// An errand without a destination.

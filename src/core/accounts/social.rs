@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Device;
 use super::refusal::{Denied, Refusal};
-use super::sign_in::{Applicant, SignIn, address_mark, errand};
+use super::sign_in::{SignIn, address_mark, errand};
 use crate::core::error::{Code, Error};
 use crate::core::model::accounts::{Account, Creation, Email, Session};
 use crate::core::model::fact::Fact;
@@ -12,7 +12,6 @@ use crate::core::model::identity::{Proof, Proving};
 use crate::core::model::ids::{IdentityId, UserId};
 use crate::core::model::principal::Principal;
 use crate::core::model::proofs::Verification;
-use crate::core::model::secret::Secret;
 use crate::core::model::social::{Arrived, Flow, Link, Linking, Provider, STATE_LIFETIME, SocialIdentity, Unknown};
 use crate::core::model::texts::Language;
 use crate::ports::Fault;
@@ -282,13 +281,8 @@ impl Social {
         traveller: &Traveller,
     ) -> Result<Option<UserId>, Mishap> {
         let profile = &arrived.profile;
-        let applicant = Applicant {
-            name: profile.name.clone(),
-            email: email.clone(),
-            password: Secret::new(""),
-            image: profile.image.clone(),
-        };
-        let account = self.sign_in.new_account(applicant, profile.email_verified);
+        let (name, image) = (profile.name.clone(), profile.image.clone());
+        let account = self.sign_in.accounts.new_account(name, email.clone(), image, profile.email_verified);
         let mark = address_mark(&self.sign_in.letters, &email);
         self.sign_in.erasures.withhold_grant(&account.id, &mark, account.created_at).await?;
         if self.repo.create_with(&account, identity).await? == Creation::AddressTaken {

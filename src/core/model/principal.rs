@@ -44,6 +44,14 @@ impl Principal {
     pub fn user(&self) -> &UserId {
         &self.account.id
     }
+
+    /// The session behind the credential. One a token was issued for may be gone.
+    pub fn session(&self) -> Option<&SessionId> {
+        match &self.credential {
+            Credential::Session(id) => Some(id),
+            Credential::Token(token) => token.session.as_ref(),
+        }
+    }
 }
 
 /// The verified addresses that may administer, lower-case (`ADMIN_EMAILS`, contract `admin.md` §1).

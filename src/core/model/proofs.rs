@@ -25,6 +25,9 @@ impl Verification {
     }
 }
 
+/// How long an ended row is kept, so that its holder is told that it came too late and not that it never was.
+pub const KEPT_AFTER_END: Duration = Duration::days(1);
+
 /// Life of a password reset.
 pub const RESET_LIFETIME: Duration = Duration::hours(1);
 /// Life of a deletion link.

@@ -7,7 +7,7 @@ use crate::core::model::oidc::SignIn;
 use crate::core::model::oidc::authorize::{Accepted, Unusable, with_parameters};
 use crate::core::model::oidc::clients::{Client, DESKTOP, RelayState};
 use crate::core::model::oidc::grants::{CODE_LIFETIME, CodeGrant, CodeKind};
-use crate::core::model::principal::{Credential, Principal};
+use crate::core::model::principal::Principal;
 
 /// What follows from an authorization request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,13 +59,13 @@ impl Oidc {
                 );
             }
         };
+        if request.prompts("login") || request.prompts("create") {
+            return Ok(Authorized::SignIn(request.to_query()));
+        }
         let signed_in = match caller {
             Some(caller) => self.sign_in_of(caller).await?,
             None => None,
         };
-        if request.prompts("login") || request.prompts("create") {
-            return Ok(Authorized::SignIn(request.to_query()));
-        }
         let Some((session, sign_in)) = signed_in else {
             if request.prompts("none") {
                 return self.tell(
@@ -102,11 +102,7 @@ impl Oidc {
 
     /// The live session of a caller, and when it was opened.
     async fn sign_in_of(&self, caller: &Principal) -> Result<Option<(SessionId, SignIn)>, Error> {
-        let session = match &caller.credential {
-            Credential::Session(session) => Some(session),
-            Credential::Token(token) => token.session.as_ref(),
-        };
-        let Some(session) = session else { return Ok(None) };
+        let Some(session) = caller.session() else { return Ok(None) };
         let found = self.grants.sign_in_of(session).await?;
         let live = found.filter(|found| found.user == *caller.user() && found.ends > self.clock.now());
         Ok(live.map(|sign_in| (session.clone(), sign_in)))

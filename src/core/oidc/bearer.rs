@@ -6,19 +6,10 @@ use crate::core::model::oidc::claims::proven;
 use crate::core::model::principal::{AccessToken, Credential, Principal};
 use crate::core::model::secret::Secret;
 
-/// Whether a text has the form of a signed token: three parts of base64url.
-pub(super) fn is_signed(text: &str) -> bool {
-    let mut parts = text.split('.');
-    let is_part = |part: &str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    parts.by_ref().take(3).filter(|part| is_part(part)).count() == 3 && parts.next().is_none()
-}
-
 impl Oidc {
     /// The person behind a signed access token; nobody when it is anything else, has ended, or the person is gone.
     pub async fn resolve(&self, token: &str) -> Result<Option<Principal>, Error> {
-        if !is_signed(token) {
+        if !Self::is_for_us(token) {
             return Ok(None);
         }
         let Some(claims) = self.tokens.verify(token, false).await? else { return Ok(None) };
@@ -33,8 +24,13 @@ impl Oidc {
         Ok(Some(Principal { account, credential: Credential::Token(token) }))
     }
 
-    /// Whether a bearer text is for [`Oidc::resolve`] rather than a session's.
+    /// Whether a bearer text has the form of a signed token, three parts of base64url: it is for [`Oidc::resolve`]
+    /// rather than a session's.
     pub fn is_for_us(text: &str) -> bool {
-        is_signed(text)
+        let mut parts = text.split('.');
+        let is_part = |part: &str| {
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        };
+        parts.by_ref().take(3).filter(|part| is_part(part)).count() == 3 && parts.next().is_none()
     }
 }

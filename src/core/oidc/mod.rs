@@ -37,7 +37,7 @@ pub struct Oidc {
     pub accounts: Arc<dyn AccountRepo>,
     /// People, as they were a moment ago: asked when a token is used.
     pub people: Arc<dyn AccountSnapshots>,
-    /// Copies of sessions, which must hear of an end.
+    /// Sessions, which end here too.
     pub sessions: Arc<dyn SessionRepo>,
     /// The time.
     pub clock: Arc<dyn Clock>,

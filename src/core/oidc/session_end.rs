@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{Denied, Oidc, Refusal, invalid, unproved};
-use crate::core::error::Error;
-use crate::core::model::ids::SessionId;
+use crate::core::model::identity::Closing;
+use crate::core::model::ids::{SessionId, UserId};
 use crate::core::model::oidc::authorize::with_parameters;
 use crate::core::model::oidc::claims::is_for;
 
@@ -22,7 +22,8 @@ pub struct EndRequest {
 }
 
 impl Oidc {
-    /// Ends the session an ID token was made in; where the browser may go, if anywhere.
+    /// Ends the session an ID token was made in, with every token that came from it, if it is still there; where the
+    /// browser may go, if anywhere.
     pub async fn end_session(&self, request: &EndRequest) -> Result<Option<String>, Denied> {
         let Some(hint) = &request.id_token_hint else {
             return Err(invalid("invalid_request", "id_token_hint is required").into());
@@ -42,19 +43,13 @@ impl Oidc {
         if text("iss") != Some(&self.issuer.of_tokens()) || !is_for(&audience, client_id) {
             return Err(no_match().into());
         }
-        let Some(session) = text("sid").map(SessionId::new) else { return Err(no_match().into()) };
-        self.close_session(&session).await.map_err(Denied::Failed)?;
+        let (Some(user), Some(session)) = (text("sub"), text("sid")) else { return Err(no_match().into()) };
+        let (user, session) = (UserId::new(user), Closing::One(SessionId::new(session)));
+        self.sessions.close(&user, &session, self.clock.now()).await?;
         let wanted = request.post_logout_redirect_uri.as_deref();
         let target = wanted.filter(|uri| client.post_logout_redirect_uris.iter().any(|known| known == uri));
         let state: Vec<(&str, &str)> = request.state.iter().map(|state| ("state", state.as_str())).collect();
         Ok(target.and_then(|uri| with_parameters(uri, &state)))
-    }
-
-    /// Ends a session with every token that came from it, here and in copies; harmless when it is gone.
-    pub async fn close_session(&self, session: &SessionId) -> Result<(), Error> {
-        self.grants.end_session(session, self.clock.now()).await?;
-        // The row is gone; this tells the copies.
-        Ok(self.sessions.revoke(session).await?)
     }
 }
 

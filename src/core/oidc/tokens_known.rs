@@ -3,7 +3,6 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::bearer::is_signed;
 use super::{Denied, Oidc, invalid, is_text, unproved};
 use crate::core::model::ids::{SessionId, UserId};
 use crate::core::model::oidc::claims::{Claims, has, person, proven};
@@ -15,7 +14,7 @@ impl Oidc {
         let Some(token) = token else { return Err(unproved("invalid_request", "an access token is required").into()) };
         let now = self.clock.now();
         let bad = || unproved("invalid_token", "the access token is not good");
-        let (user, scopes) = if is_signed(token) {
+        let (user, scopes) = if Self::is_for_us(token) {
             let claims = self.tokens.verify(token, false).await?.ok_or_else(bad)?;
             let proven = proven(&self.issuer, &claims, now).ok_or_else(bad)?;
             (proven.user, proven.scopes)
@@ -47,7 +46,7 @@ impl Oidc {
             return Err(invalid("invalid_request", "token is required").into());
         };
         let now = self.clock.now();
-        if is_signed(token) {
+        if Self::is_for_us(token) {
             let Some(claims) = self.tokens.verify(token, false).await? else { return Ok(inactive()) };
             if proven(&self.issuer, &claims, now).is_none() {
                 return Ok(inactive());
@@ -103,7 +102,7 @@ impl Oidc {
         let Some(token) = token.filter(|token| is_text(token)) else {
             return Err(invalid("invalid_request", "token is required").into());
         };
-        if is_signed(token) {
+        if Self::is_for_us(token) {
             return Ok(());
         }
         let digest = self.tokens.digest(token);

@@ -1,13 +1,16 @@
 //! The end of an account (contract `auth.md` §10).
 
+use std::sync::Arc;
+
 use poem::Response;
 use poem::http::StatusCode;
 use serde_json::json;
 
 use super::call::Call;
+use super::pages::code_of;
 use super::refused::Refused;
 use super::view;
-use crate::core::accounts::{Denied, Refusal, errand};
+use crate::core::accounts::{Denied, errand};
 use crate::core::model::secret::Secret;
 
 /// Mails the link; with the token of that link, deletes at once.
@@ -34,20 +37,27 @@ pub(super) async fn request(call: Call) -> Result<Response, Refused> {
 pub(super) async fn confirm(call: Call) -> Result<Response, Refused> {
     let page = format!("{}/auth/delete-account", call.keeper.trust.api());
     let token = call.asked("token").unwrap_or_default();
-    let Some(caller) = call.principal().await? else {
-        return Ok(view::redirect(&view::with_query(&page, "token", &token)));
-    };
-    match call.app.deletion.confirm(&token, &caller).await {
-        Ok(()) => {}
-        Err(Denied::Refused(Refusal::InvalidToken)) => {
-            return Ok(view::redirect(&view::with_query(&page, "error", Refusal::InvalidToken.wire())));
+    match confirmed(&call, &token).await {
+        Ok(true) => {
+            let mut answer = view::redirect(&call.callback()?.unwrap_or(page));
+            call.keeper.cookies.clear(&mut answer);
+            Ok(answer)
         }
-        Err(failed) => return Err(failed.into()),
+        Ok(false) => Ok(view::redirect(&view::with_query(&page, "token", &token))),
+        Err(denied) => {
+            let mut answer = view::redirect(&view::with_query(&page, "error", code_of(&denied)));
+            if let Denied::Failed(error) = denied {
+                // The request line finds the cause here.
+                answer.extensions_mut().insert(Arc::new(error));
+            }
+            Ok(answer)
+        }
     }
-    let mut answer = match call.callback()? {
-        Some(callback) => view::redirect(&callback),
-        None => view::ok(&json!({ "success": true, "message": "User deleted" })),
-    };
-    call.keeper.cookies.clear(&mut answer);
-    Ok(answer)
+}
+
+/// Whether somebody is signed in here, and by now deleted.
+async fn confirmed(call: &Call, token: &str) -> Result<bool, Denied> {
+    let Some(caller) = call.principal().await? else { return Ok(false) };
+    call.app.deletion.confirm(token, &caller).await?;
+    Ok(true)
 }

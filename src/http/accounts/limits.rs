@@ -1,5 +1,6 @@
 //! How often one address may knock (contract `auth.md` §2.8).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,29 +22,47 @@ pub(super) async fn limit<E: Endpoint>(next: Arc<E>, req: Request) -> poem::Resu
     let Some(app) = req.data::<Arc<App>>().cloned() else {
         return Ok(refuse(Error::new(Code::Internal).because("no application at this route")));
     };
-    let address = req.extensions().get::<ClientAddress>().map(|address| address.0.to_string());
+    let address = req.extensions().get::<ClientAddress>().map(|address| address.0);
+    let key = limit_key(address);
     let all = everything(&app).await;
-    let admission = app.limits.admit_key(&all, "ip", address.as_deref().unwrap_or("unknown")).await;
+    let admission = app.limits.admit_key(&all, "ip", &key).await;
     if !admission.admitted {
         let wait = seconds(admission.resets_in).max(1);
         let mut refused = refuse(Error::new(Code::TooManyRequests).retry_after(wait));
         tell(refused.headers_mut(), &all, &admission);
         return Ok(refused);
     }
-    let mut answer = match (strict(req.uri().path()), &address) {
-        (Some(strict), Some(address)) => match strictly(&app, &strict, address).await {
+    let mut answer = match strict(req.uri().path()).filter(|_| address.is_some()) {
+        Some(strict) => match strictly(&app, &strict, &key).await {
             Some(refused) => refused,
             None => next.call(req).await?.into_response(),
         },
-        _ => next.call(req).await?.into_response(),
+        None => next.call(req).await?.into_response(),
     };
     tell(answer.headers_mut(), &all, &admission);
     Ok(answer)
 }
 
-/// The measure of one path, for whoever has an address.
-pub(super) async fn strictly(app: &App, strict: &Limit, address: &str) -> Option<Response> {
-    let admission = app.limits.admit_key(strict, "ip", address).await;
+/// Whom a call is counted for. Everybody without an address is one caller.
+pub(super) fn limit_key(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "unknown".to_owned(), subscriber)
+}
+
+/// IPv4 as it is; the network of an IPv6 address, since one subscriber has a whole /64.
+pub(super) fn subscriber(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => {
+            let network = &address.segments()[..4];
+            let network: Vec<_> = network.iter().map(|segment| format!("{segment:04x}")).collect();
+            format!("{}:0000:0000:0000:0000", network.join(":"))
+        }
+    }
+}
+
+/// The measure of one path, for the caller a [`limit_key`] names.
+pub(super) async fn strictly(app: &App, strict: &Limit, key: &str) -> Option<Response> {
+    let admission = app.limits.admit_key(strict, "ip", key).await;
     if admission.admitted {
         return None;
     }
@@ -80,5 +99,22 @@ pub(super) fn strict(path: &str) -> Option<Limit> {
         path if path.starts_with("sign-in/") => limit("auth.sign_in", 3, 10),
         path if path.starts_with("sign-up/") => limit("auth.sign_up", 3, 10),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_count_and_are_stored_as_far_as_they_name_a_subscriber() {
+        for (address, named) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:DB8::1", "2001:0db8:0000:0000:0000:0000:0000:0000"),
+        ] {
+            assert_eq!(limit_key(address.parse().ok()), named);
+        }
+        assert_eq!(limit_key(None), "unknown");
     }
 }

@@ -18,7 +18,7 @@ pub(super) mod refused;
 mod sessions;
 mod social;
 pub mod trust;
-mod view;
+pub(super) mod view;
 
 use std::sync::Arc;
 

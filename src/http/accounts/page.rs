@@ -41,8 +41,7 @@ pub(super) struct Page<'a> {
 /// One field of a form.
 pub(super) struct Field<'a> {
     pub(super) name: &'a str,
-    /// Its label; a hidden field has none.
-    pub(super) label: Option<&'a str>,
+    pub(super) label: &'a str,
     pub(super) kind: &'a str,
     pub(super) autocomplete: &'a str,
     pub(super) hint: Option<&'a str>,
@@ -90,11 +89,12 @@ pub(super) fn in_words(language: Language, code: &str) -> String {
 pub(super) fn field<'a>(call: &Call, name: &'a str, kind: &'a str, autocomplete: &'a str) -> Field<'a> {
     let language = language(call);
     let label = match name {
-        "email" => language.find("page.email"),
-        "name" => language.find("page.name"),
-        "newPassword" => language.find("page.new_password"),
-        _ => language.find("page.password"),
+        "email" => "page.email",
+        "name" => "page.name",
+        "newPassword" => "page.new_password",
+        _ => "page.password",
     };
+    let label = text(language, label);
     let hint = if autocomplete == "new-password" { language.find("page.password_hint") } else { None };
     let value = if kind == "password" { String::new() } else { call.asked(name).unwrap_or_default() };
     Field { name, label, kind, autocomplete, hint, value }

@@ -4,7 +4,7 @@
 use poem::{Response, Route, get};
 
 use super::call::{Call, Kind, door};
-use super::limits::{strict, strictly};
+use super::limits::{limit_key, strict, strictly};
 use super::page::{field, language, page, shown, style, text};
 use super::refused::Refused;
 use super::social;
@@ -52,11 +52,15 @@ fn onward(call: &Call) -> String {
 /// Refuses forms of other pages, and too many of ours.
 async fn judge(call: &Call, measure: &str) -> Result<(), &'static str> {
     call.keeper.trust.judge_origin(&call.headers).map_err(|_| "INVALID_ORIGIN")?;
+    count(call, measure).await
+}
+
+/// Counts as the door at this path would: both are one budget.
+async fn count(call: &Call, measure: &str) -> Result<(), &'static str> {
     let Some(limit) = strict(measure) else { return Ok(()) };
-    let address = call.device().address;
-    match strictly(&call.app, &limit, &address).await {
-        Some(_) if !address.is_empty() => Err("TOO_MANY_REQUESTS"),
-        _ => Ok(()),
+    match strictly(&call.app, &limit, &limit_key(call.peer())).await {
+        Some(_) => Err("TOO_MANY_REQUESTS"),
+        None => Ok(()),
     }
 }
 
@@ -65,7 +69,7 @@ fn back(call: &Call, path: &str, code: &str) -> Response {
     see_other(&with_query(&with_same_query(call, path), "error", code))
 }
 
-fn code_of(denied: &Denied) -> &'static str {
+pub(super) fn code_of(denied: &Denied) -> &'static str {
     match denied {
         Denied::Refused(refusal) => refusal.wire(),
         Denied::Failed(error) => error.code.wire(),
@@ -102,6 +106,9 @@ async fn sign_out(call: Call) -> Result<Response, Refused> {
 
 async fn sign_in_page(call: Call) -> Result<Response, Refused> {
     if let Some(provider) = call.asked("provider").filter(|_| !call.query.contains_key("error")) {
+        if let Err(code) = count(&call, "/api/auth/sign-in/social").await {
+            return Ok(back(&call, "/auth/sign-in", code));
+        }
         let here = format!("{}{}", call.keeper.trust.api(), with_same_query(&call, "/auth/sign-in"));
         return match social::depart(&call, &provider, onward(&call), here).await {
             Ok(answer) => Ok(answer),

@@ -96,7 +96,7 @@ const fn status(refusal: Refusal) -> StatusCode {
         | Refusal::InvalidUser
         | Refusal::Unauthorized => StatusCode::UNAUTHORIZED,
         Refusal::EmailNotVerified | Refusal::SessionNotFresh => StatusCode::FORBIDDEN,
-        Refusal::ProviderNotFound | Refusal::NoUserInfo => StatusCode::NOT_FOUND,
+        Refusal::ProviderNotFound => StatusCode::NOT_FOUND,
         Refusal::NotCreated => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::EmailSendFailed => StatusCode::BAD_GATEWAY,
     }

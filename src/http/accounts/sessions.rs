@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::call::Call;
 use super::refused::Refused;
+use super::trust::Scrutiny;
 use super::view;
 use crate::core::model::identity::Closing;
 use crate::core::model::principal::Credential;
@@ -34,19 +35,16 @@ pub(super) async fn get(call: Call) -> Result<Response, Refused> {
     Ok(answer)
 }
 
-fn shown(caller: &Caller) -> Value {
-    match (&caller.session, &caller.principal.credential) {
-        (Some(found), _) => view::session(&found.session),
-        (None, Credential::Token(token)) => view::token_session(&caller.principal, token),
-        (None, Credential::Session(id)) => json!({ "id": id, "userId": caller.principal.user() }),
+fn shown(caller: &Caller) -> Option<Value> {
+    match &caller.principal.credential {
+        Credential::Session(_) => caller.session.as_ref().map(|found| view::session(&found.session)),
+        Credential::Token(token) => Some(view::token_session(&caller.principal, token)),
     }
 }
 
 /// Ends the session of the caller. A page of another site that makes a browser ask is refused before anything ends.
 pub(super) async fn sign_out(call: Call) -> Result<Response, Refused> {
-    if call.headers.contains_key(poem::http::header::COOKIE) {
-        call.keeper.trust.judge_origin(&call.headers)?;
-    }
+    call.keeper.trust.judge(&call.headers, Scrutiny::Usual)?;
     if let Some(principal) = call.principal().await? {
         call.app.accounts.sign_out(&principal).await?;
     }
@@ -76,10 +74,7 @@ pub(super) async fn revoke_all(call: Call) -> Result<Response, Refused> {
 
 pub(super) async fn revoke_others(call: Call) -> Result<Response, Refused> {
     let caller = call.somebody().await?;
-    let kept = match &caller.principal.credential {
-        Credential::Session(id) => Some(id.clone()),
-        Credential::Token(token) => token.session.clone(),
-    };
+    let kept = caller.principal.session().cloned();
     end(&call, &caller, &Closing::Others(kept)).await
 }
 

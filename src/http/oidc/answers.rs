@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use poem::http::header::{CONTENT_TYPE, LOCATION, SET_COOKIE, WWW_AUTHENTICATE};
+use poem::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use poem::http::{HeaderValue, StatusCode};
 use poem::{FromRequest, IntoResponse, Request, RequestBody, Response};
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
-use crate::core::error::{Error, Kind};
+use crate::core::error::Kind;
 use crate::core::model::secret::Secret;
 use crate::core::oidc::Denied;
+use crate::http::accounts::refused::Refused;
 use crate::http::error::refuse;
 
 /// A form; of repeated fields the last one counts.
@@ -25,12 +26,9 @@ impl<'a> FromRequest<'a> for Form {
     async fn from_request(req: &'a Request, body: &mut RequestBody) -> poem::Result<Self> {
         let kind = req.header(CONTENT_TYPE).unwrap_or_default().split(';').next().unwrap_or_default().trim();
         if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            let answer = shape_a(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "UNSUPPORTED_MEDIA_TYPE",
-                "expected application/x-www-form-urlencoded",
-            );
-            return Err(poem::Error::from_response(answer));
+            let told = "expected application/x-www-form-urlencoded".to_owned();
+            let refused = Refused::Told(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", told);
+            return Err(poem::Error::from_response(refused.into_response()));
         }
         let bytes = <Bytes as FromRequest>::from_request(req, body).await?;
         Ok(Self { fields: form_urlencoded::parse(&bytes).into_owned().collect() })
@@ -60,21 +58,14 @@ pub(super) fn refused(status: StatusCode, error: &str, description: &str) -> Res
     answer
 }
 
-/// `{"message", "code"}` (contract §2.4, shape A).
-pub(super) fn shape_a(status: StatusCode, code: &str, message: &str) -> Response {
-    let mut answer = json_answer(&json!({ "message": message, "code": code }));
-    answer.set_status(status);
-    answer
-}
-
 /// A field that does not mean anything.
 pub(super) fn validation(place: &str, field: &str) -> Response {
-    shape_a(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", &format!("[{place}.{field}] is missing or unusable"))
+    Refused::field(place, field, "is missing or unusable").into_response()
 }
 
 pub(super) fn denied(denied: Denied) -> Response {
     match denied {
-        Denied::Failed(error) => fault(error),
+        Denied::Failed(error) => refuse(error),
         Denied::Refused(refusal) => {
             let status = match refusal.kind {
                 Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
@@ -85,41 +76,10 @@ pub(super) fn denied(denied: Denied) -> Response {
     }
 }
 
-/// A failure of ours, in the shape of every route.
-pub(super) fn fault(error: Error) -> Response {
-    refuse(error)
-}
-
 /// RFC 6750 §3: who was turned away is told how to come in.
 pub(super) fn challenged(mut answer: Response) -> Response {
     if answer.status() == StatusCode::UNAUTHORIZED {
         answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
-    }
-    answer
-}
-
-pub(super) fn redirect(url: &str) -> Response {
-    match HeaderValue::from_str(url) {
-        Ok(location) => {
-            let mut answer = StatusCode::FOUND.into_response();
-            answer.headers_mut().insert(LOCATION, location);
-            answer
-        }
-        Err(_) => validation("query", "redirect_uri"),
-    }
-}
-
-/// Names of the session cookies (contract §4.2).
-const COOKIES: [&str; 3] = ["better-auth.session_token", "better-auth.session_data", "better-auth.dont_remember"];
-
-/// Clears the session cookies of the browser.
-pub(super) fn signed_out(mut answer: Response, is_https: bool) -> Response {
-    let (prefix, secure) = if is_https { ("__Secure-", "; Secure") } else { ("", "") };
-    for name in COOKIES {
-        let cookie = format!("{prefix}{name}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax{secure}");
-        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-            answer.headers_mut().append(SET_COOKIE, cookie);
-        }
     }
     answer
 }

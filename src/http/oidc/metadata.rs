@@ -6,17 +6,18 @@ use poem::web::Data;
 use poem::{Response, handler};
 use serde_json::{Value, json};
 
-use super::answers::{fault, json_answer};
+use super::answers::json_answer;
 use crate::core::App;
 use crate::core::model::oidc::Issuer;
 use crate::core::model::oidc::claims::ACR;
 use crate::core::model::oidc::clients::SCOPES;
+use crate::http::error::refuse;
 
 #[handler]
 pub(super) async fn key_set(app: Data<&Arc<App>>) -> Response {
     match app.oidc.keys().await {
         Ok(keys) => json_answer(&json!({ "keys": keys })),
-        Err(error) => fault(error),
+        Err(error) => refuse(error),
     }
 }
 
@@ -24,7 +25,7 @@ pub(super) async fn key_set(app: Data<&Arc<App>>) -> Response {
 pub(super) async fn document(app: Data<&Arc<App>>) -> Response {
     match app.oidc.keys().await {
         Ok(keys) => json_answer(&describe(&app.oidc.issuer, &keys)),
-        Err(error) => fault(error),
+        Err(error) => refuse(error),
     }
 }
 

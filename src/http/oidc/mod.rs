@@ -16,26 +16,17 @@ use poem::{Endpoint, EndpointExt, IntoResponse, Request, Response, Route, get, h
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::HttpSettings;
 use super::accounts::refused::Refused;
 use super::accounts::trust::Scrutiny;
+use super::accounts::view::redirect;
 use super::auth::{Doorkeeper, bearer, caller};
+use super::error::refuse;
 use super::middleware::cors::TrustedOrigins;
 use crate::core::App;
 use crate::core::model::oidc::authorize::{Accepted, with_parameters};
 use crate::core::model::secret::Secret;
 use crate::core::oidc::{Authorized, EndRequest, TokenRequest};
-use answers::{Form, basic, denied, fault, json_answer, redirect, refused, validation};
-
-/// Whom browsers may be sent back to.
-#[derive(Clone)]
-pub(super) struct Origins(Arc<TrustedOrigins>);
-
-impl Origins {
-    pub(super) fn of(settings: &HttpSettings) -> Self {
-        Self(Arc::new(settings.additional_trusted_origins.clone()))
-    }
-}
+use answers::{Form, basic, denied, json_answer, refused, validation};
 
 /// Adds the document that lies outside the issuer's path.
 pub(super) fn mount(route: Route) -> Route {
@@ -73,18 +64,18 @@ async fn from_ours<E: Endpoint>(next: Arc<E>, req: Request) -> poem::Result<Resp
 }
 
 #[handler]
-async fn authorize(req: &Request, app: Data<&Arc<App>>, origins: Data<&Origins>) -> Response {
+async fn authorize(req: &Request, app: Data<&Arc<App>>, origins: Data<&Arc<TrustedOrigins>>) -> Response {
     let request = Accepted::parse(form_urlencoded::parse(req.uri().query().unwrap_or_default().as_bytes()));
     let caller = match caller(req).await {
         Ok(caller) => caller,
-        Err(error) => return fault(error),
+        Err(error) => return refuse(error),
     };
-    let judged = app.oidc.authorize(&request, caller.as_ref(), |origin| origins.0.0.trusts(origin)).await;
+    let judged = app.oidc.authorize(&request, caller.as_ref(), |origin| origins.0.trusts(origin)).await;
     let to = |url: String| {
         if wants_json(req) { json_answer(&json!({ "redirect": true, "url": url })) } else { redirect(&url) }
     };
     match judged {
-        Err(error) => fault(error),
+        Err(error) => refuse(error),
         Ok(Authorized::Unusable(unusable)) => validation("query", unusable.0),
         Ok(Authorized::ErrorPage(refusal)) => {
             let page = app.oidc.issuer.endpoint("/error");
@@ -174,7 +165,7 @@ async fn revoke(req: &Request, app: Data<&Arc<App>>, form: Form) -> Response {
 }
 
 #[handler]
-async fn end_session(req: &Request, app: Data<&Arc<App>>) -> Response {
+async fn end_session(req: &Request, app: Data<&Arc<App>>, keeper: Data<&Doorkeeper>) -> Response {
     let mut request = EndRequest::default();
     for (name, value) in form_urlencoded::parse(req.uri().query().unwrap_or_default().as_bytes()) {
         let value = Some(value.into_owned()).filter(|value| !value.is_empty() && !value.contains('\0'));
@@ -186,12 +177,13 @@ async fn end_session(req: &Request, app: Data<&Arc<App>>) -> Response {
             _ => {}
         }
     }
-    let is_https = app.oidc.issuer.origin().starts_with("https://");
-    match app.oidc.end_session(&request).await {
-        Ok(None) => answers::signed_out(StatusCode::OK.into_response(), is_https),
-        Ok(Some(url)) => answers::signed_out(redirect(&url), is_https),
-        Err(error) => denied(error),
-    }
+    let mut answer = match app.oidc.end_session(&request).await {
+        Ok(None) => StatusCode::OK.into_response(),
+        Ok(Some(url)) => redirect(&url),
+        Err(error) => return denied(error),
+    };
+    keeper.cookies.clear(&mut answer);
+    answer
 }
 
 /// Nobody registers clients here (contract F-14).

@@ -171,16 +171,13 @@ mod tests {
             ("https%3A%2F%2Fx.example%2Fcb", "javascript:alert(1)", "redirect_uri"),
             ("https%3A%2F%2Fx.example%2Fcb", "%2Fcb", "redirect_uri"),
             ("S256", "plain", "code_challenge_method"),
-            ("E9Mel", "short", "code_challenge"),
+            ("E9Mel", "longer", "code_challenge"),
             ("E9Mel", "", "code_challenge"),
             ("E9Mel", "E9M%20l", "code_challenge"),
             ("prompt=login", "prompt=admin", "prompt"),
             ("state=s", "state=%00", "state"),
         ] {
             let request = read(&GOOD.replace(part, other));
-            if other == "short" {
-                continue;
-            }
             assert_eq!(request.check(), Err(Unusable(named)), "{other}");
         }
         assert_eq!(read("").check(), Err(Unusable("response_type")));

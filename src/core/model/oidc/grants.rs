@@ -8,6 +8,8 @@ use crate::core::model::ids::{SessionId, UserId};
 
 /// How long a code may be redeemed.
 pub const CODE_LIFETIME: Duration = Duration::minutes(10);
+/// How long a token is kept after its end (contract `auth.md` §13).
+pub const TOKENS_KEPT: Duration = Duration::days(30);
 /// How long an access token lives.
 pub const ACCESS_LIFETIME: Duration = Duration::hours(1);
 /// How long an ID token lives.
