@@ -8,7 +8,8 @@ alter table "stripe_customer"
 alter table "stripe_checkout_session"
     add column "last_event_rank" smallint not null default 0,
     add column "last_event_at" timestamp not null default 'epoch',
-    add column "credited_flux" bigint;
+    add column "credited_flux" bigint,
+    add column "credited_paid" bigint;
 
 alter table "stripe_subscription"
     add column "last_event_rank" smallint not null default 0,
@@ -18,7 +19,8 @@ alter table "stripe_invoice"
     add column "last_event_rank" smallint not null default 0,
     add column "last_event_at" timestamp not null default 'epoch',
     add column "stripe_payment_intent_id" text,
-    add column "credited_flux" bigint;
+    add column "credited_flux" bigint,
+    add column "credited_paid" bigint;
 
 -- Copies the reference made are as settled as they say.
 update "stripe_checkout_session" set "last_event_rank" = 5 where "payment_status" in ('paid', 'no_payment_required');

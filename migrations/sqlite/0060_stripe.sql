@@ -6,6 +6,7 @@ alter table "stripe_customer" add column "last_event_at" integer not null defaul
 alter table "stripe_checkout_session" add column "last_event_rank" integer not null default 0;
 alter table "stripe_checkout_session" add column "last_event_at" integer not null default 0;
 alter table "stripe_checkout_session" add column "credited_flux" integer;
+alter table "stripe_checkout_session" add column "credited_paid" integer;
 
 alter table "stripe_subscription" add column "last_event_rank" integer not null default 0;
 alter table "stripe_subscription" add column "last_event_at" integer not null default 0;
@@ -14,6 +15,7 @@ alter table "stripe_invoice" add column "last_event_rank" integer not null defau
 alter table "stripe_invoice" add column "last_event_at" integer not null default 0;
 alter table "stripe_invoice" add column "stripe_payment_intent_id" text;
 alter table "stripe_invoice" add column "credited_flux" integer;
+alter table "stripe_invoice" add column "credited_paid" integer;
 
 create index "airi_stripe_checkout_session_payment" on "stripe_checkout_session" ("stripe_payment_intent_id");
 create index "airi_stripe_invoice_payment" on "stripe_invoice" ("stripe_payment_intent_id");

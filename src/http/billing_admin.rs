@@ -13,7 +13,7 @@ use poem_openapi::{Object, OpenApi};
 use super::admin::{actor, counted};
 use super::auth::AdminAuth;
 use super::error::ApiError;
-use super::payload::{LooseInteger, iso_millis};
+use super::payload::{LooseInteger, iso_millis, iso_millis_if_any};
 use super::spec::Tag;
 use crate::core::App;
 use crate::core::model::billing::event::HandledEvent;
@@ -53,8 +53,8 @@ struct PaymentEvent {
     #[oai(serialize_with = "iso_millis")]
     received_at: DateTime<Utc>,
     /// When it had its effect; null while it is due.
-    #[oai(nullable)]
-    processed_at: Option<String>,
+    #[oai(nullable, serialize_with = "iso_millis_if_any")]
+    processed_at: Option<DateTime<Utc>>,
     /// `applied`, `duplicate`, `stale`, `rejected`, `orphan`, `ignored`, `user_missing` or `user_closed`; null while it
     /// is due.
     #[oai(nullable)]
@@ -121,8 +121,6 @@ impl From<Page<HandledEvent>> for PaymentEvents {
 impl From<HandledEvent> for PaymentEvent {
     fn from(handled: HandledEvent) -> Self {
         let HandledEvent { event, processed_at, outcome, error } = handled;
-        let processed_at =
-            processed_at.and_then(|at| iso_millis(&at)).and_then(|text| text.as_str().map(str::to_owned));
         Self {
             id: event.id,
             r#type: event.kind,
@@ -152,7 +150,7 @@ impl Example for PaymentEvent {
             livemode: true,
             amount: Some(300),
             received_at: DateTime::UNIX_EPOCH,
-            processed_at: Some("1970-01-01T00:00:00.000Z".to_owned()),
+            processed_at: Some(DateTime::UNIX_EPOCH),
             outcome: Some("applied".to_owned()),
             error: None,
         }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use poem_openapi::Object;
 use poem_openapi::types::Example;
 
-use super::payload::iso_millis;
+use super::payload::{iso_millis, iso_millis_if_any};
 use crate::core::model::billing::mirror::{Checkout, Invoice as InvoiceCopy, Kept};
 
 /// Something on sale.
@@ -78,8 +78,8 @@ pub(super) struct Order {
     /// JSON text.
     #[oai(nullable)]
     pub(super) metadata: Option<String>,
-    #[oai(nullable)]
-    pub(super) expires_at: Option<String>,
+    #[oai(nullable, serialize_with = "iso_millis_if_any")]
+    pub(super) expires_at: Option<DateTime<Utc>>,
     #[oai(serialize_with = "iso_millis")]
     pub(super) created_at: DateTime<Utc>,
     #[oai(serialize_with = "iso_millis")]
@@ -116,12 +116,12 @@ pub(super) struct Invoice {
     pub(super) invoice_url: Option<String>,
     #[oai(nullable)]
     pub(super) invoice_pdf: Option<String>,
-    #[oai(nullable)]
-    pub(super) period_start: Option<String>,
-    #[oai(nullable)]
-    pub(super) period_end: Option<String>,
-    #[oai(nullable)]
-    pub(super) paid_at: Option<String>,
+    #[oai(nullable, serialize_with = "iso_millis_if_any")]
+    pub(super) period_start: Option<DateTime<Utc>>,
+    #[oai(nullable, serialize_with = "iso_millis_if_any")]
+    pub(super) period_end: Option<DateTime<Utc>>,
+    #[oai(nullable, serialize_with = "iso_millis_if_any")]
+    pub(super) paid_at: Option<DateTime<Utc>>,
     /// JSON text.
     #[oai(nullable)]
     pub(super) metadata: Option<String>,
@@ -142,10 +142,6 @@ pub(super) struct Invoice {
 pub(super) struct Receipt {
     /// Always true.
     pub(super) received: bool,
-}
-
-fn iso(at: Option<DateTime<Utc>>) -> Option<String> {
-    at.and_then(|at| iso_millis(&at)).and_then(|text| text.as_str().map(str::to_owned))
 }
 
 impl From<crate::core::billing::Package> for Package {
@@ -180,7 +176,7 @@ impl From<Kept<Checkout>> for Order {
             stripe_payment_intent_id: copy.payment_intent,
             stripe_subscription_id: copy.subscription,
             metadata: copy.metadata,
-            expires_at: iso(copy.expires_at),
+            expires_at: copy.expires_at,
             created_at: kept.created_at,
             updated_at: kept.updated_at,
             flux_credited: kept.flux_credited,
@@ -204,9 +200,9 @@ impl From<Kept<InvoiceCopy>> for Invoice {
             currency: copy.currency,
             invoice_url: copy.url,
             invoice_pdf: copy.pdf,
-            period_start: iso(copy.period_start),
-            period_end: iso(copy.period_end),
-            paid_at: iso(copy.paid_at),
+            period_start: copy.period_start,
+            period_end: copy.period_end,
+            paid_at: copy.paid_at,
             metadata: copy.metadata,
             created_at: kept.created_at,
             updated_at: kept.updated_at,

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use poem_openapi::types::Example;
 use poem_openapi::{Enum, Object};
 
-use super::payload::iso_millis;
+use super::payload::{iso_millis, iso_millis_if_any};
 use crate::core::model::chats::{Chat, ChatKind, Member, MemberKind};
 
 /// What a chat is.
@@ -147,10 +147,6 @@ pub(super) struct ChatList {
     /// Where the next page begins; absent on the last one and without `limit`.
     #[oai(skip_serializing_if_is_none)]
     pub(super) next_cursor: Option<String>,
-}
-
-fn iso_millis_if_any(at: &Option<DateTime<Utc>>) -> Option<serde_json::Value> {
-    Some(at.as_ref().and_then(iso_millis).unwrap_or(serde_json::Value::Null))
 }
 
 impl From<ChatKind> for ChatType {

@@ -227,6 +227,11 @@ pub(super) fn iso_millis(at: &DateTime<Utc>) -> Option<Value> {
     Some(Value::String(at.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()))
 }
 
+/// The same, and null when there is none.
+pub(super) fn iso_millis_if_any(at: &Option<DateTime<Utc>>) -> Option<Value> {
+    Some(at.as_ref().and_then(iso_millis).unwrap_or(Value::Null))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

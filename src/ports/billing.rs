@@ -34,6 +34,9 @@ pub trait PaymentGateway: Send + Sync {
     /// Every line of an invoice, all pages of them.
     async fn invoice_lines(&self, invoice: &str) -> Result<Vec<InvoiceLine>, PaymentError>;
 
+    /// The payment intents that paid an invoice, all pages of them.
+    async fn invoice_payments(&self, invoice: &str) -> Result<Vec<String>, PaymentError>;
+
     /// The user a customer was made for, as its metadata says.
     async fn customer_owner(&self, customer: &str) -> Result<Option<UserId>, PaymentError>;
 
@@ -198,9 +201,7 @@ pub trait BillingRepo: Send + Sync {
     /// Takes back flux of a refunded or disputed payment, once per request, or notes it until the payment is credited.
     async fn claw_back(&self, claw: &ClawBack) -> Result<ClawedBack, Fault>;
 
-    /// Undoes what a dispute took, once, or notes that it shall take nothing.
+    /// Undoes what a dispute took, once, but for what refunds of the same payment are due beside it, or notes that it
+    /// shall take nothing.
     async fn restore(&self, restore: &Restore, opening: &Opening) -> Result<Restored, Fault>;
-
-    /// Flux the user owes after refunds.
-    async fn owed(&self, user: &UserId) -> Result<crate::core::model::ledger::Flux, Fault>;
 }

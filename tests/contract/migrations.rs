@@ -90,8 +90,8 @@ async fn an_empty_database_gets_the_tables_of_the_reference_exactly_and_ours() {
                 "llm_request_log" => 8,
                 "oauth_refresh_token" | "oauth_access_token" => 1,
                 "stripe_customer" | "stripe_subscription" => 2,
-                "stripe_checkout_session" => 3,
-                "stripe_invoice" => 4,
+                "stripe_checkout_session" => 4,
+                "stripe_invoice" => 5,
                 _ => 0,
             },
             "{table}"

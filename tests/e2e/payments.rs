@@ -182,6 +182,10 @@ async fn a_purchase_from_the_shop_to_the_balance(mode: Mode) {
     assert_eq!(told, [(lost, applied), (refunded, applied), (month, applied)]);
     let behind = format!("/api/admin/stripe/events?cursor={}", journal["nextCursor"].as_str().unwrap());
     assert_eq!(get(&boss, &behind).await["items"].as_array().unwrap().len(), 2);
+    // The lost month goes back: the message names a payment that only the provider could tell us.
+    let back = json!({ "id": "ch_lost", "payment_intent": "pi_in_lost", "amount": 900, "amount_refunded": 900 });
+    deliver(&server, &event("charge refunded in full", &buyer.id, "evt_back", &back), 2).await;
+    assert_eq!(buyer.balance().await, 3_000);
     server.books().await.balance().await;
     assert!(!server.log().contains("sk_test_e2e") && !server.log().contains(SECRET), "a secret was logged");
 }

@@ -15,6 +15,7 @@ pub(crate) struct Asked {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) headers: HashMap<String, String>,
+    /// What stood in the query and in the body.
     pub(crate) form: HashMap<String, String>,
 }
 
@@ -60,7 +61,9 @@ impl Provider {
             let provider = self.clone();
             async move {
                 let body = request.take_body().into_bytes().await.unwrap_or_default();
-                let form = url::form_urlencoded::parse(&body).into_owned().collect();
+                let query = request.uri().query().unwrap_or_default().as_bytes();
+                let read = |text| url::form_urlencoded::parse(text).into_owned();
+                let form = read(query).chain(read(&body)).collect();
                 let text = |name: &poem::http::HeaderName, value: &poem::http::HeaderValue| {
                     (name.to_string(), value.to_str().unwrap_or_default().to_owned())
                 };
@@ -103,6 +106,13 @@ impl Provider {
                 session["id"] = format!("cs_e2e_{opened}").into();
                 session["metadata"]["userId"] = asked.form["metadata[userId]"].clone().into();
                 (StatusCode::OK, session)
+            }
+            ("GET", "/v1/invoice_payments") => {
+                let payment =
+                    json!({ "type": "payment_intent", "payment_intent": format!("pi_{}", asked.form["invoice"]) });
+                let paid =
+                    json!({ "id": "inpay_1", "object": "invoice_payment", "status": "paid", "payment": payment });
+                (StatusCode::OK, json!({ "object": "list", "has_more": false, "data": [paid] }))
             }
             ("GET", path) => match path.strip_prefix("/v1/events/").and_then(|id| memory.events.get(id)) {
                 Some(event) => (StatusCode::OK, event.clone()),

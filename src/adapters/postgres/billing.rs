@@ -12,7 +12,7 @@ use crate::core::model::billing::event::{HandledEvent, JournaledEvent};
 use crate::core::model::billing::mirror::{Age, Checkout, Customer, Invoice, Kept, Saved, Subscription};
 use crate::core::model::billing::settlement::{ClawBack, ClawedBack, Purchase, Restore, Restored, Settled};
 use crate::core::model::ids::UserId;
-use crate::core::model::ledger::{Flux, Opening};
+use crate::core::model::ledger::Opening;
 use crate::core::model::page::Window;
 use crate::ports::Fault;
 use crate::ports::billing::{BillingRepo, Conclusion, EventStanding};
@@ -248,12 +248,5 @@ impl BillingRepo for PgBilling {
     #[tracing::instrument(name = "postgres.billing.restore", skip_all)]
     async fn restore(&self, restore: &Restore, opening: &Opening) -> Result<Restored, Fault> {
         money::restore(&self.pool, restore, opening).await
-    }
-
-    #[tracing::instrument(name = "postgres.billing.owed", skip_all)]
-    async fn owed(&self, user: &UserId) -> Result<Flux, Fault> {
-        const OPERATION: &str = "postgres.billing.owed";
-        let mut connection = self.pool.acquire().await.map_err(fault(OPERATION))?;
-        money::owed(&mut connection, user, OPERATION).await
     }
 }

@@ -9,7 +9,7 @@ use sqlx::{PgConnection, PgPool};
 use super::fault::{corrupt, fault};
 use super::ledger_rows;
 use crate::core::model::billing::settlement::{
-    Books, Claim, ClawBack, ClawedBack, Earlier, Purchase, Reason, Restore, Restored, Settled, credited, due,
+    Books, Claim, ClawBack, Clawed, ClawedBack, Purchase, Reason, Restore, Restored, Returns, Settled, Stored, credited,
 };
 use crate::core::model::ids::{EntryId, RequestId, UserId};
 use crate::core::model::ledger::{Credit, EntryKind, Flux, Opening};
@@ -39,26 +39,22 @@ pub(super) async fn settle(pool: &PgPool, purchase: &Purchase) -> Result<Settled
     if !books.credit(credit, clock) {
         return Ok(Settled::Overflow);
     }
-    let mut earlier = Earlier::default();
-    let mut withheld = Flux::ZERO;
+    let mut returns = Returns::of(credit.amount, purchase.paid);
+    let mut clawed = Vec::new();
     let claim = purchase.claim.name();
     for claw in waiting(&mut tx, purchase.payment_intent.as_deref(), OPERATION).await? {
-        let asked = due(&claw, credit.amount, purchase.paid, earlier);
+        let asked = returns.ask(&claw);
         let taken = books.claw_back(&claw, asked, clock);
         apply(&mut tx, &claw.request, &credit.user, &claim, (asked, taken)).await.map_err(fault(OPERATION))?;
-        if claw.reason == Reason::Refund {
-            earlier.refunds = plus(earlier.refunds, asked);
-        }
-        earlier.all = plus(earlier.all, asked);
-        withheld = plus(withheld, taken);
+        clawed.push(Clawed { request: claw.request, asked, taken });
     }
     if let Some(request) = &credit.request {
-        withheld = plus(withheld, books.pay_off(&purchase.owed_entry, request, clock));
+        books.pay_off(&purchase.owed_entry, request, clock);
     }
     let (balance, closed) = (books.row.balance(), books.row.closed);
     write(&mut tx, &credit.user, books, owed).await.map_err(fault(OPERATION))?;
     tx.commit().await.map_err(fault(OPERATION))?;
-    Ok(Settled::Applied { balance, closed, withheld })
+    Ok(Settled::Applied { balance, closed, clawed })
 }
 
 /// Takes back flux of a payment, or notes it until the payment is credited.
@@ -75,11 +71,11 @@ pub(super) async fn claw_back(pool: &PgPool, claw: &ClawBack) -> Result<ClawedBa
     };
     // A credited user has a row; should somebody have removed it, all of it is owed.
     let row = ledger_rows::lock(&mut tx, &paid.user, OPERATION).await?.unwrap_or(NOBODY);
-    let earlier = earlier(&mut tx, &paid.claim).await.map_err(fault(OPERATION))?;
+    let mut returns = returns(&mut tx, &paid, OPERATION).await?;
     let clock = ledger_rows::clock(&mut tx, OPERATION).await?;
     let owed = owed(&mut tx, &paid.user, OPERATION).await?;
     let mut books = Books { row, owed, entries: Vec::new() };
-    let asked = due(claw, paid.credited, paid.paid, earlier);
+    let asked = returns.ask(claw);
     let taken = books.claw_back(claw, asked, clock);
     let balance = (!books.row.closed).then(|| books.row.balance());
     apply(&mut tx, &claw.request, &paid.user, &paid.claim, (asked, taken)).await.map_err(fault(OPERATION))?;
@@ -88,7 +84,7 @@ pub(super) async fn claw_back(pool: &PgPool, claw: &ClawBack) -> Result<ClawedBa
     Ok(ClawedBack::Applied { user: paid.user, asked, taken, balance })
 }
 
-/// Undoes what a dispute took.
+/// Undoes what a dispute took, but for what refunds of the same payment are due beside it.
 pub(super) async fn restore(pool: &PgPool, restore: &Restore, opening: &Opening) -> Result<Restored, Fault> {
     const OPERATION: &str = "postgres.billing.restore";
     let mut tx = ledger_rows::begin(pool).await.map_err(fault(OPERATION))?;
@@ -111,11 +107,16 @@ pub(super) async fn restore(pool: &PgPool, restore: &Restore, opening: &Opening)
         return Ok(Restored::Nothing);
     };
     let (user, asked, taken) = (UserId::new(user), Flux::saturating(asked), Flux::saturating(taken));
+    let back = match payment(&mut tx, &restore.payment_intent).await.map_err(fault(OPERATION))? {
+        Some(paid) => returns(&mut tx, &paid, OPERATION).await?.surplus().min(asked),
+        None => asked,
+    };
+    keep(&mut tx, &restore.of, asked.saturating_sub(back)).await.map_err(fault(OPERATION))?;
     let row = lock_or_open(&mut tx, &user, opening, OPERATION).await?;
     let clock = ledger_rows::clock(&mut tx, OPERATION).await?;
     let owed = owed(&mut tx, &user, OPERATION).await?;
     let mut books = Books { row, owed, entries: Vec::new() };
-    let given = books.forgive(asked, taken);
+    let given = books.forgive(back, asked.saturating_sub(taken));
     let credit = Credit {
         entry: restore.entry.clone(),
         user: user.clone(),
@@ -137,7 +138,7 @@ pub(super) async fn restore(pool: &PgPool, restore: &Restore, opening: &Opening)
 }
 
 /// Flux the user owes.
-pub(super) async fn owed(connection: &mut PgConnection, user: &UserId, operation: &'static str) -> Result<Flux, Fault> {
+async fn owed(connection: &mut PgConnection, user: &UserId, operation: &'static str) -> Result<Flux, Fault> {
     let owed: Option<i64> = sqlx::query_scalar("select owed from flux_owed where user_id = $1")
         .bind(user.as_str())
         .fetch_optional(connection)
@@ -187,21 +188,24 @@ async fn claim(connection: &mut PgConnection, purchase: &Purchase) -> Result<boo
     let (claim, id) = match &purchase.claim {
         Claim::Checkout(id) => (
             sqlx::query(
-                "update stripe_checkout_session set flux_credited = true, credited_flux = $3, updated_at = (clock_timestamp() at time zone 'UTC') \
+                "update stripe_checkout_session set flux_credited = true, credited_flux = $3, credited_paid = $4, \
+                   stripe_payment_intent_id = coalesce($5, stripe_payment_intent_id), updated_at = (clock_timestamp() at time zone 'UTC') \
                  where stripe_session_id = $1 and user_id = $2 and not flux_credited",
             ),
             id,
         ),
         Claim::Invoice(id) => (
             sqlx::query(
-                "update stripe_invoice set flux_credited = true, credited_flux = $3, updated_at = (clock_timestamp() at time zone 'UTC') \
+                "update stripe_invoice set flux_credited = true, credited_flux = $3, credited_paid = $4, \
+                   stripe_payment_intent_id = coalesce($5, stripe_payment_intent_id), updated_at = (clock_timestamp() at time zone 'UTC') \
                  where stripe_invoice_id = $1 and user_id = $2 and not flux_credited",
             ),
             id,
         ),
     };
     let credit = &purchase.credit;
-    let claimed = claim.bind(id).bind(credit.user.as_str()).bind(credit.amount.get()).execute(connection).await?;
+    let claim = claim.bind(id).bind(credit.user.as_str()).bind(credit.amount.get());
+    let claimed = claim.bind(purchase.paid).bind(&purchase.payment_intent).execute(connection).await?;
     Ok(claimed.rows_affected() > 0)
 }
 
@@ -268,9 +272,10 @@ struct Payment {
 }
 
 async fn payment(connection: &mut PgConnection, intent: &str) -> Result<Option<Payment>, sqlx::Error> {
-    type Row = (String, String, Option<i64>, Option<String>, Option<i32>);
+    type Row = (String, String, Option<i64>, Option<String>, Option<i64>);
     let session: Option<Row> = sqlx::query_as(
-        "select stripe_session_id, user_id, credited_flux, metadata, amount_total from stripe_checkout_session \
+        "select stripe_session_id, user_id, credited_flux, metadata, \
+           coalesce(credited_paid, cast(amount_total as bigint)) from stripe_checkout_session \
          where stripe_payment_intent_id = $1 and flux_credited order by created_at, id limit 1",
     )
     .bind(intent)
@@ -280,7 +285,8 @@ async fn payment(connection: &mut PgConnection, intent: &str) -> Result<Option<P
         Some(row) => (Claim::Checkout(row.0.clone()), row),
         None => {
             let invoice: Option<Row> = sqlx::query_as(
-                "select stripe_invoice_id, user_id, credited_flux, metadata, amount_paid from stripe_invoice \
+                "select stripe_invoice_id, user_id, credited_flux, metadata, \
+                   coalesce(credited_paid, cast(amount_paid as bigint)) from stripe_invoice \
                  where stripe_payment_intent_id = $1 and flux_credited order by created_at, id limit 1",
             )
             .bind(intent)
@@ -295,20 +301,36 @@ async fn payment(connection: &mut PgConnection, intent: &str) -> Result<Option<P
         user: UserId::new(user),
         claim: claim.name(),
         credited: credited(noted, metadata.as_deref()),
-        paid: paid.map(i64::from),
+        paid,
     }))
 }
 
-async fn earlier(connection: &mut PgConnection, claim: &str) -> Result<Earlier, sqlx::Error> {
-    let (refunds, all): (i64, i64) = sqlx::query_as(
-        "select cast(coalesce(sum(case when reason = 'refund' then asked else 0 end), 0) as bigint), \
-           cast(coalesce(sum(asked), 0) as bigint) \
-         from stripe_clawback where claim = $1 and not restored",
+/// What is taken back of a payment so far.
+async fn returns(connection: &mut PgConnection, paid: &Payment, operation: &'static str) -> Result<Returns, Fault> {
+    let rows: Vec<(String, String, i64, Option<i64>, bool, Option<i64>)> = sqlx::query_as(
+        "select request_id, reason, amount, amount_of, restored, asked from stripe_clawback where claim = $1",
     )
-    .bind(claim)
-    .fetch_one(connection)
-    .await?;
-    Ok(Earlier { refunds: Flux::saturating(refunds), all: Flux::saturating(all) })
+    .bind(&paid.claim)
+    .fetch_all(connection)
+    .await
+    .map_err(fault(operation))?;
+    let mut returns = Returns::of(paid.credited, paid.paid);
+    for (request, reason, amount, of, restored, asked) in rows {
+        let reason = Reason::parse(&reason).ok_or_else(|| corrupt(operation, "stripe_clawback", "reason", &request))?;
+        let asked = Flux::saturating(asked.unwrap_or_default());
+        returns.know(&Stored { reason, amount, of, restored, asked });
+    }
+    Ok(returns)
+}
+
+/// Notes what remains taken for a dispute that was won.
+async fn keep(connection: &mut PgConnection, request: &RequestId, asked: Flux) -> Result<(), sqlx::Error> {
+    sqlx::query("update stripe_clawback set asked = $2, taken = least(taken, $2) where request_id = $1")
+        .bind(request.as_str())
+        .bind(asked.get())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 async fn apply(
@@ -351,8 +373,4 @@ async fn write(
     }
     let entries: Vec<_> = books.entries.into_iter().map(|entry| (user.clone(), entry)).collect();
     ledger_rows::write(connection, &[(user.clone(), books.row)], &entries, &[]).await
-}
-
-fn plus(one: Flux, other: Flux) -> Flux {
-    Flux::saturating(one.get() + other.get())
 }

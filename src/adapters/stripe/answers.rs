@@ -169,6 +169,26 @@ impl From<Line> for InvoiceLine {
     }
 }
 
+/// A page of payments of an invoice.
+#[derive(Deserialize)]
+pub(super) struct InvoicePayments {
+    pub(super) data: Vec<InvoicePayment>,
+    pub(super) has_more: bool,
+}
+
+/// What paid an invoice, or a part of it.
+#[derive(Deserialize)]
+pub(super) struct InvoicePayment {
+    pub(super) id: String,
+    pub(super) payment: Option<Paying>,
+}
+
+/// A payment intent, or something else.
+#[derive(Deserialize)]
+pub(super) struct Paying {
+    pub(super) payment_intent: Option<String>,
+}
+
 /// What a refusal says.
 #[derive(Deserialize)]
 pub(super) struct Refusal {

@@ -29,7 +29,7 @@ use crate::core::model::ids::UserId;
 use crate::core::model::secret::Secret;
 use crate::ports::billing::{PaymentError, PaymentGateway};
 use crate::ports::{Fault, FaultKind};
-use answers::{Anything, Lines, Named, Prices, Session, Subscriptions};
+use answers::{Anything, InvoicePayments, Lines, Named, Prices, Session, Subscriptions};
 use transport::Transport;
 
 /// How Stripe is reached.
@@ -161,6 +161,24 @@ impl PaymentGateway for StripeGateway {
             }
         }
         Ok(lines)
+    }
+
+    #[tracing::instrument(name = "stripe.invoice_payments", skip_all)]
+    async fn invoice_payments(&self, invoice: &str) -> Result<Vec<String>, PaymentError> {
+        let invoice = plain(invoice)?;
+        let (mut intents, mut last) = (Vec::new(), None);
+        for _ in 0..MOST_PAGES {
+            let mut request = RequestBuilder::new(StripeMethod::Get, "/invoice_payments");
+            let after = last.map_or_else(String::new, |last: String| format!("&starting_after={last}"));
+            request.query = Some(format!("invoice={invoice}&status=paid&limit={PAGE}{after}"));
+            let page: InvoicePayments = self.ask(request, None).await?;
+            last = page.data.last().map(|payment| payment.id.clone());
+            intents.extend(page.data.into_iter().filter_map(|one| one.payment?.payment_intent));
+            if !page.has_more || last.is_none() {
+                break;
+            }
+        }
+        Ok(intents)
     }
 
     #[tracing::instrument(name = "stripe.customer_owner", skip_all)]

@@ -62,24 +62,23 @@ impl Transport {
         Ok(headers)
     }
 
-    async fn attempt(
-        &self,
-        request: reqwest::Request,
-    ) -> Result<Result<Bytes, (SendError, Option<Duration>)>, SendError> {
-        let mut answer = self.client.execute(request).await.map_err(SendError::from)?;
+    /// Sends a request once; beside a failure stands the pause the provider asks for.
+    async fn attempt(&self, request: reqwest::Request) -> Result<Bytes, (SendError, Option<Duration>)> {
+        let broken = |error: reqwest::Error| (SendError::from(error), None);
+        let mut answer = self.client.execute(request).await.map_err(broken)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let mut body = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(SendError::from)? {
+        while let Some(piece) = answer.chunk().await.map_err(broken)? {
             if body.len() + piece.len() > LONGEST_ANSWER {
-                return Err(SendError::Fault(FaultKind::Corrupt, "an answer without end".to_owned()));
+                return Err((SendError::Fault(FaultKind::Corrupt, "an answer without end".to_owned()), None));
             }
             body.extend_from_slice(&piece);
         }
         if status.is_success() {
-            return Ok(Ok(Bytes::from(body)));
+            return Ok(Bytes::from(body));
         }
         let pause = headers.get(RETRY_AFTER).and_then(|s| s.to_str().ok()?.parse().ok()).map(Duration::from_secs);
-        Ok(Err((SendError::refused(status, &headers, &body), pause)))
+        Err((SendError::refused(status, &headers, &body), pause))
     }
 }
 
@@ -110,10 +109,9 @@ impl StripeClient for Transport {
             let attempt = attempt.build().map_err(SendError::from)?;
             tried += 1;
             let (error, advised) = match self.attempt(attempt).await {
-                Ok(Ok(body)) => return Ok(body),
-                Ok(Err((error, advised))) if error.is_passing() => (error, advised),
-                Ok(Err((error, _))) => return Err(error),
-                Err(error) => (error, None),
+                Ok(body) => return Ok(body),
+                Err((error, _)) if !error.is_passing() => return Err(error),
+                Err(passing) => passing,
             };
             let pause = advised.unwrap_or_else(|| pause(tried));
             if tried >= TRIES || pause > LONGEST_PAUSE {
@@ -191,15 +189,12 @@ impl StripeClientErr for SendError {
 
 impl From<SendError> for PaymentError {
     fn from(error: SendError) -> Self {
+        let passing = error.is_passing();
         match error {
             SendError::Fault(kind, told) => Self::Failed(Fault::new(kind, "stripe", told)),
             SendError::Refused { status: StatusCode::NOT_FOUND, .. } => Self::Missing,
             SendError::Refused { status, told, .. }
-                if status.is_server_error()
-                    || matches!(
-                        status,
-                        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS
-                    ) =>
+                if passing || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
             {
                 Self::Failed(Fault::new(FaultKind::Unavailable, "stripe", told))
             }

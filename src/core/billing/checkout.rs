@@ -14,11 +14,11 @@ use crate::ports::billing::PaymentGateway;
 
 /// What a buyer asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckoutWish {
+struct CheckoutWish {
     /// A price id.
-    pub price: String,
+    price: String,
     /// Lower-case code; the price's own when absent.
-    pub currency: Option<String>,
+    currency: Option<String>,
 }
 
 /// Two clicks within this many seconds open one session.
@@ -134,7 +134,7 @@ impl Billing {
 
 impl CheckoutWish {
     /// Reads a request body.
-    pub fn read(body: &[u8]) -> Result<Self, Error> {
+    fn read(body: &[u8]) -> Result<Self, Error> {
         let body: Value = serde_json::from_slice(body).map_err(|_| Error::new(Code::InvalidBody))?;
         let price = body["stripePriceId"].as_str().filter(|id| !id.is_empty());
         let price = price.ok_or_else(|| unusable("stripePriceId", "expected a price id"))?.to_owned();

@@ -35,9 +35,6 @@ impl Billing {
         {
             user = self.owner_at_the_provider(customer).await?;
         }
-        if event.kind == "invoice.payment_failed" {
-            self.journal.record(Fact::PaymentFailed);
-        }
         let Some(user) = user else {
             if buys && self.clock.now() - event.created < PATIENCE {
                 // The event that makes the customer known may be on its way.
@@ -55,6 +52,9 @@ impl Billing {
             self.alert("invoice of another user", &event.id);
             return Ok(REJECTED);
         }
+        if event.kind == "invoice.payment_failed" && saved == Saved::Written {
+            self.journal.record(Fact::PaymentFailed);
+        }
         if !buys {
             return Ok(mirrored(saved));
         }
@@ -66,6 +66,7 @@ impl Billing {
         if flux.is_zero() {
             return Ok(mirrored(saved));
         }
+        let payment_intent = self.payment_of(event, &invoice).await?;
         let amount = spell_amount(invoice.amount_paid.unwrap_or_default(), invoice.currency.as_deref());
         let sale = Sale {
             user: invoice.user,
@@ -73,13 +74,31 @@ impl Billing {
             description: format!("Subscription invoice {amount}"),
             facts: [("stripeInvoiceId", invoice.invoice.as_str()), ("source", "invoice.paid")],
             claim: Claim::Invoice(invoice.invoice.clone()),
-            payment_intent: invoice.payment_intent,
+            payment_intent,
             paid: invoice.amount_paid,
             currency: invoice.currency,
             source: "invoice",
             label: "stripe.invoice",
         };
         self.sell(event, sale).await
+    }
+
+    /// The payment a refund of this invoice will name. Messages do not tell it (`payments` is sent only to those who ask
+    /// for it, docs.stripe.com/api/invoices/object), so the provider is asked.
+    async fn payment_of(&self, event: &PaymentEvent, invoice: &Invoice) -> Result<Option<String>, Error> {
+        if invoice.payment_intent.is_some() || invoice.amount_paid.is_none_or(|paid| paid == 0) {
+            return Ok(invoice.payment_intent.clone());
+        }
+        let payments = match self.sells()?.invoice_payments(&invoice.invoice).await {
+            Ok(payments) => payments,
+            Err(error @ PaymentError::Failed(_)) => return Err(retried(error)),
+            // What was paid is credited all the same.
+            Err(PaymentError::Missing | PaymentError::Rejected { .. }) => Vec::new(),
+        };
+        if payments.len() != 1 {
+            self.alert("invoice not paid by exactly one payment, refunds are to be settled by hand", &event.id);
+        }
+        Ok(payments.into_iter().next())
     }
 
     async fn owner_at_the_provider(&self, customer: &str) -> Result<Option<UserId>, Error> {

@@ -5,7 +5,7 @@
 //! count once are the claims of [`BillingRepo`](crate::ports::billing::BillingRepo), so a stop between any two steps
 //! is mended by the next delivery.
 
-use super::webhook::{DUPLICATE, Outcome};
+use super::webhook::{DUPLICATE, ORPHAN, Outcome};
 use super::{Billing, again, refused};
 use crate::core::error::{Code, Error};
 use crate::core::model::billing::event::{HandledEvent, JournaledEvent, PaymentEvent};
@@ -90,6 +90,9 @@ impl Billing {
     }
 
     fn ended(&self, event: &PaymentEvent, outcome: Outcome) {
+        if outcome == ORPHAN {
+            self.journal.record(Fact::PaymentOrphan { event: event.id.clone() });
+        }
         self.journal.record(Fact::PaymentEventEnded { kind: event.label(), event: event.id.clone(), outcome });
     }
 }

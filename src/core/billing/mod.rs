@@ -28,8 +28,6 @@ use crate::ports::billing::{BillingRepo, PaymentError, PaymentGateway, PaymentSi
 use crate::ports::journal::Journal;
 use crate::ports::runtime::{Clock, IdSource};
 
-pub use checkout::CheckoutWish;
-
 /// What a restart decides about billing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {

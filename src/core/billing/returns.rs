@@ -9,7 +9,8 @@ use crate::core::model::billing::event::PaymentEvent;
 use crate::core::model::billing::money::spell_amount;
 use crate::core::model::billing::settlement::{ClawBack, ClawedBack, Reason, Restore, Restored};
 use crate::core::model::fact::Fact;
-use crate::core::model::ids::{EntryId, RequestId};
+use crate::core::model::ids::{EntryId, RequestId, UserId};
+use crate::core::model::ledger::Flux;
 
 impl Billing {
     pub(super) async fn charge_refunded(&self, event: &PaymentEvent) -> Result<Outcome, Error> {
@@ -31,8 +32,13 @@ impl Billing {
         self.take_back(&claw).await
     }
 
+    /// A dispute that takes money. An inquiry (`warning_…`) takes none; should it become a chargeback,
+    /// `charge.dispute.funds_withdrawn` tells it (docs.stripe.com/disputes/how-disputes-work).
     pub(super) async fn dispute_opened(&self, event: &PaymentEvent) -> Result<Outcome, Error> {
         let object = &event.object;
+        if object.text("status").is_some_and(|status| status.starts_with("warning_")) {
+            return Ok(IGNORED);
+        }
         let (Some(dispute), Some(amount)) = (object.text("id"), object.number("amount")) else { return Ok(REJECTED) };
         let Some(payment_intent) = object.reference("payment_intent") else { return Ok(ORPHAN) };
         let claw = ClawBack {
@@ -80,14 +86,19 @@ impl Billing {
         }
     }
 
+    /// Tells what was taken; what the balance lacked is owed.
+    pub(super) fn clawed(&self, user: UserId, request: RequestId, asked: Flux, taken: Flux) {
+        let unbilled = asked.saturating_sub(taken);
+        self.journal.record(Fact::ClawedBack { user, request, taken, unbilled });
+    }
+
     async fn take_back(&self, claw: &ClawBack) -> Result<Outcome, Error> {
         match self.repo.claw_back(claw).await.map_err(again)? {
             ClawedBack::Applied { user, asked, taken, balance } => {
                 if let Some(balance) = balance {
                     self.offer(&user, balance).await;
                 }
-                let unbilled = asked.saturating_sub(taken);
-                self.journal.record(Fact::ClawedBack { user, request: claw.request.clone(), taken, unbilled });
+                self.clawed(user, claw.request.clone(), asked, taken);
                 Ok(APPLIED)
             }
             ClawedBack::Replayed => Ok(DUPLICATE),

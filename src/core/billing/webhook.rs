@@ -5,7 +5,7 @@ use crate::core::error::Error;
 use crate::core::model::billing::event::{Object, PaymentEvent};
 use crate::core::model::billing::mirror::{Age, Checkout, Customer, Saved, Subscription};
 use crate::core::model::billing::money::spell_amount;
-use crate::core::model::billing::settlement::{Claim, Purchase, Settled};
+use crate::core::model::billing::settlement::{Claim, Clawed, Purchase, Settled};
 use crate::core::model::billing::whole_flux;
 use crate::core::model::fact::Fact;
 use crate::core::model::ids::{EntryId, RequestId, UserId};
@@ -21,14 +21,6 @@ pub(super) const ORPHAN: Outcome = "orphan";
 pub(super) const IGNORED: Outcome = "ignored";
 const USER_MISSING: Outcome = "user_missing";
 const USER_CLOSED: Outcome = "user_closed";
-
-/// What is known of a user money is about.
-pub(super) enum Buyer {
-    /// An account, open or being closed.
-    Known,
-    /// Nobody ever had this id.
-    Nobody,
-}
 
 impl Billing {
     /// What an event means here; each of its steps may be repeated.
@@ -48,7 +40,7 @@ impl Billing {
             | "invoice.payment_succeeded"
             | "invoice.payment_failed" => self.invoice_changed(event).await,
             "charge.refunded" => self.charge_refunded(event).await,
-            "charge.dispute.created" => self.dispute_opened(event).await,
+            "charge.dispute.created" | "charge.dispute.funds_withdrawn" => self.dispute_opened(event).await,
             "charge.dispute.closed" => self.dispute_closed(event).await,
             kind if kind.starts_with("price.") || kind.starts_with("product.") => {
                 self.prices.forget().await.map_err(again)?;
@@ -64,7 +56,7 @@ impl Billing {
             self.alert("checkout without a user", &event.id);
             return Ok(USER_MISSING);
         };
-        if matches!(self.buyer(&user).await?, Buyer::Nobody) {
+        if !self.exists(&user).await? {
             self.alert("checkout of an unknown user", &event.id);
             return Ok(USER_MISSING);
         }
@@ -87,7 +79,9 @@ impl Billing {
             return Ok(REJECTED);
         }
         match event.kind.as_str() {
-            "checkout.session.async_payment_failed" => self.journal.record(Fact::PaymentFailed),
+            "checkout.session.async_payment_failed" if saved == Saved::Written => {
+                self.journal.record(Fact::PaymentFailed);
+            }
             "checkout.session.completed" | "checkout.session.async_payment_succeeded"
                 if checkout.mode == "payment" && checkout.is_paid() =>
             {
@@ -139,7 +133,6 @@ impl Billing {
         let object = &event.object;
         let customer = object.reference("customer");
         let Some(user) = self.owner(customer.as_deref(), object.text("metadata/userId")).await? else {
-            self.journal.record(Fact::PaymentOrphan { event: event.id.clone() });
             return Ok(ORPHAN);
         };
         let Some(subscription) = read_subscription(object, user, customer) else { return Ok(REJECTED) };
@@ -165,18 +158,15 @@ impl Billing {
             return Ok(Some(user));
         }
         let Some(named) = named.map(UserId::new) else { return Ok(None) };
-        Ok(matches!(self.buyer(&named).await?, Buyer::Known).then_some(named))
+        Ok(self.exists(&named).await?.then_some(named))
     }
 
-    /// An account, or a balance row an account left behind.
-    pub(super) async fn buyer(&self, user: &UserId) -> Result<Buyer, Error> {
+    /// Whether there is an account, or a balance row an account left behind.
+    async fn exists(&self, user: &UserId) -> Result<bool, Error> {
         if self.accounts.find(user).await.map_err(again)?.is_some() {
-            return Ok(Buyer::Known);
+            return Ok(true);
         }
-        Ok(match self.ledger.repo.find(user).await.map_err(again)? {
-            Standing::Closed => Buyer::Known,
-            Standing::Open(_) | Standing::Absent => Buyer::Nobody,
-        })
+        Ok(self.ledger.repo.find(user).await.map_err(again)? == Standing::Closed)
     }
 
     /// Credits what was paid, once.
@@ -201,8 +191,11 @@ impl Billing {
             owed_entry: EntryId::new(self.ids.id()),
         };
         match self.repo.settle(&purchase).await.map_err(again)? {
-            Settled::Applied { balance, closed, .. } => {
+            Settled::Applied { balance, closed, clawed } => {
                 self.sold(&sale.user, sale.flux, sale.label, balance.flux);
+                for Clawed { request, asked, taken } in clawed {
+                    self.clawed(sale.user.clone(), request, asked, taken);
+                }
                 if sale.source == "checkout" {
                     self.journal.record(Fact::CheckoutPaid);
                 }

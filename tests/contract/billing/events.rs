@@ -11,18 +11,23 @@ use airi_server::core::model::ids::UserId;
 use airi_server::core::model::page::Window;
 use airi_server::ports::Ports;
 use airi_server::ports::billing::{BillingRepo, PaymentError};
+use airi_server::ports::journal::Journal;
 use airi_server::ports::mocks::{MockPaymentGateway, MockPaymentSignatures};
 use chrono::DateTime;
 use indexmap::IndexMap;
 use serde_json::Value;
 
 use super::World;
+use crate::world::Notebook;
 
 pub(super) fn fixture() -> Vec<Value> {
     serde_json::from_str(include_str!("../../fixtures/stripe-events.json")).unwrap()
 }
 
-fn gateway() -> MockPaymentGateway {
+/// The provider, which tells these payments of an invoice.
+pub(super) fn gateway(
+    payments: impl Fn(&str) -> Result<Vec<String>, PaymentError> + Send + 'static,
+) -> MockPaymentGateway {
     let mut gateway = MockPaymentGateway::new();
     gateway.expect_price().returning(|id| {
         Ok(Price {
@@ -36,6 +41,7 @@ fn gateway() -> MockPaymentGateway {
             interval: Some("month".to_owned()),
         })
     });
+    gateway.expect_invoice_payments().returning(payments);
     gateway.expect_customer_owner().returning(|_| Err(PaymentError::Missing));
     gateway
 }
@@ -46,14 +52,26 @@ async fn app(world: &World) -> App {
 
 /// A shop over another way to the same books.
 pub(super) async fn app_over(world: &World, billing: Arc<dyn BillingRepo>) -> App {
+    let gateway = gateway(|invoice| Ok(vec![format!("pi_{invoice}")]));
+    shop(world, billing, gateway, Arc::new(Notebook::default())).await
+}
+
+/// A shop with a provider and somebody who listens.
+pub(super) async fn shop(
+    world: &World,
+    billing: Arc<dyn BillingRepo>,
+    gateway: MockPaymentGateway,
+    journal: Arc<dyn Journal>,
+) -> App {
     let mut signatures = MockPaymentSignatures::new();
     signatures.expect_vouches().returning(|_, _, _| true);
     let ports = Ports {
         accounts: world.accounts.clone(),
         ledger: world.ledger.clone(),
         billing,
-        payments: Some(Arc::new(gateway())),
+        payments: Some(Arc::new(gateway)),
         payment_signatures: Some(Arc::new(signatures)),
+        journal,
         ..testing::ports().await.unwrap()
     };
     App::new(ports, testing::policies())
@@ -90,7 +108,7 @@ pub(super) async fn state(world: &World, user: &UserId) -> (i64, i64, Vec<String
     copies.push(format!("{:?}", world.repo.running_subscriptions(user).await.unwrap()));
     copies.sort();
     world.audit(user).await;
-    (world.balance(user).await, world.repo.owed(user).await.unwrap().get(), copies)
+    (world.balance(user).await, world.owed(user).await.get(), copies)
 }
 
 pub(super) async fn deliver(app: &App, case: &Value) -> bool {

@@ -7,6 +7,7 @@ use airi_server::adapters::stripe::{StripeGateway, StripeSettings};
 use airi_server::core::model::billing::{CheckoutOrder, PortalOrder};
 use airi_server::core::model::ids::UserId;
 use airi_server::core::model::secret::Secret;
+use airi_server::ports::FaultKind;
 use airi_server::ports::billing::{PaymentError, PaymentGateway};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,7 +49,8 @@ async fn provider(answers: Vec<(u16, &'static str, String)>) -> (StripeGateway, 
                  content-length: {}\r\n\r\n{text}",
                 text.len()
             );
-            socket.write_all(answer.as_bytes()).await.unwrap();
+            // Whoever hears enough of a long answer hangs up.
+            socket.write_all(answer.as_bytes()).await.ok();
         }
     });
     (StripeGateway::new(&StripeSettings { secret_key: Secret::new("sk_test_1"), base }).unwrap(), heard)
@@ -178,6 +180,37 @@ async fn a_refusal_is_final_and_says_what_it_blames() {
     let (away, heard) = provider(vec![(503, "", String::new())]).await;
     assert!(matches!(away.price("price_1").await, Err(PaymentError::Failed(_))));
     assert_eq!(heard.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_not_asked_for_again() {
+    let (gateway, heard) = provider(vec![ok(&"x".repeat(8 * 1024 * 1024 + 1))]).await;
+    let error = gateway.price("price_1").await.unwrap_err();
+    assert!(matches!(&error, PaymentError::Failed(fault) if fault.kind() == FaultKind::Corrupt), "{error}");
+    assert_eq!(heard.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_the_provider_is_busy_with_is_not_taken_for_closed() {
+    let busy = r#"{"error":{"type":"invalid_request_error","code":"lock_timeout"}}"#;
+    let (gateway, heard) = provider(vec![(409, "retry-after: 0\r\n", busy.to_owned())]).await;
+    let error = gateway.expire_checkout("cs_1").await.unwrap_err();
+    assert!(matches!(error, PaymentError::Failed(_)), "{error}");
+    assert_eq!(heard.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn payments_of_an_invoice_are_listed_to_the_last_page() {
+    let page =
+        r#"{"has_more":true,"data":[{"id":"inpay_1","payment":{"type":"payment_intent","payment_intent":"pi_1"}}]}"#;
+    let last =
+        r#"{"has_more":false,"data":[{"id":"inpay_2","payment":{"type":"payment_record","payment_intent":null}}]}"#;
+    let (gateway, heard) = provider(vec![ok(page), ok(last)]).await;
+    assert_eq!(gateway.invoice_payments("in_1").await.unwrap(), ["pi_1"]);
+    let heard = heard.lock().unwrap();
+    let path = "GET /v1/invoice_payments?invoice=in_1&status=paid&limit=100";
+    assert!(heard[0].0.starts_with(&format!("{path} ")), "{}", heard[0].0);
+    assert!(heard[1].0.starts_with(&format!("{path}&starting_after=inpay_1 ")), "{}", heard[1].0);
 }
 
 #[tokio::test]

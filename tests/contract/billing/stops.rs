@@ -7,7 +7,7 @@ use airi_server::core::model::billing::event::{HandledEvent, JournaledEvent};
 use airi_server::core::model::billing::mirror::{Age, Checkout, Customer, Invoice, Kept, Saved, Subscription};
 use airi_server::core::model::billing::settlement::{ClawBack, ClawedBack, Purchase, Restore, Restored, Settled};
 use airi_server::core::model::ids::UserId;
-use airi_server::core::model::ledger::{Flux, Opening};
+use airi_server::core::model::ledger::Opening;
 use airi_server::core::model::page::Window;
 use airi_server::ports::Fault;
 use airi_server::ports::billing::{BillingRepo, Conclusion, EventStanding};
@@ -121,10 +121,6 @@ impl BillingRepo for Stopping {
 
     async fn restore(&self, restore: &Restore, opening: &Opening) -> Result<Restored, Fault> {
         self.around(self.inner.restore(restore, opening)).await
-    }
-
-    async fn owed(&self, user: &UserId) -> Result<Flux, Fault> {
-        self.around(self.inner.owed(user)).await
     }
 }
 

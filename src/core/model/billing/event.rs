@@ -44,6 +44,7 @@ const KNOWN: &[&str] = &[
     "invoice.payment_failed",
     "charge.refunded",
     "charge.dispute.created",
+    "charge.dispute.funds_withdrawn",
     "charge.dispute.closed",
     "price.created",
     "price.updated",

@@ -36,7 +36,7 @@ impl Claim {
 pub struct Purchase {
     /// What is claimed.
     pub claim: Claim,
-    /// The payment, to find what was taken back before it was credited.
+    /// The payment, to find what was taken back before it was credited, and noted for what is taken back later.
     pub payment_intent: Option<String>,
     /// Smallest units paid.
     pub paid: Option<i64>,
@@ -55,13 +55,24 @@ pub enum Settled {
         balance: Balance,
         /// The account is closed: the archived row was credited so that the books balance (BS-D22).
         closed: bool,
-        /// What of it paid off what was owed or was taken back at once.
-        withheld: Flux,
+        /// What was taken back before it was credited, and is taken now, in the order it came.
+        clawed: Vec<Clawed>,
     },
     /// The row was claimed before, or there is none of this user.
     AlreadyDone,
     /// The sum would pass 2^53; nothing was written.
     Overflow,
+}
+
+/// One clawback a credit found waiting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clawed {
+    /// The clawback's.
+    pub request: RequestId,
+    /// Due.
+    pub asked: Flux,
+    /// Taken; the rest is owed.
+    pub taken: Flux,
 }
 
 /// Why flux is taken back.
@@ -166,34 +177,84 @@ pub enum Restored {
     Nothing,
 }
 
-/// What was taken back of a purchase before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Earlier {
-    /// For refunds.
-    pub refunds: Flux,
-    /// For any reason.
-    pub all: Flux,
+/// A clawback of a purchase, as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Why.
+    pub reason: Reason,
+    /// Smallest units refunded so far, or disputed.
+    pub amount: i64,
+    /// Smallest units of the whole charge; the purchase's own when absent.
+    pub of: Option<i64>,
+    /// A dispute that was won: nothing is due for it.
+    pub restored: bool,
+    /// What was asked for it and not given back since.
+    pub asked: Flux,
 }
 
-/// How much of `credited` is due for `amount` of `of` smallest units, beside what was taken back before.
+/// All that is taken back of one purchase.
 ///
-/// Refunds are told as a running sum, so earlier ones count against it. Nothing is taken back twice: refund and dispute
-/// of one payment come to no more than it brought.
-pub fn due(claw: &ClawBack, credited: Flux, paid: Option<i64>, earlier: Earlier) -> Flux {
-    let whole = claw.of.or(paid).filter(|whole| *whole > 0);
-    let share = match whole {
-        Some(whole) => {
-            let amount = i128::from(claw.amount.clamp(0, whole));
-            let share = i128::from(credited.get()) * amount / i128::from(whole);
-            Flux::saturating(i64::try_from(share).unwrap_or(i64::MAX))
+/// What is due follows from all refunds and disputes together and never from the order they came in: the largest
+/// refund, because refunds are told as a running sum, and every dispute that is not won, up to what the purchase
+/// brought.
+#[derive(Clone, Debug)]
+pub struct Returns {
+    credited: Flux,
+    paid: Option<i64>,
+    refunded: Flux,
+    disputed: Flux,
+    asked: Flux,
+}
+
+impl Returns {
+    /// Nothing is taken back yet of `credited` flux that cost `paid` smallest units.
+    pub fn of(credited: Flux, paid: Option<i64>) -> Self {
+        Self { credited, paid, refunded: Flux::ZERO, disputed: Flux::ZERO, asked: Flux::ZERO }
+    }
+
+    /// Adds what is stored.
+    pub fn know(&mut self, stored: &Stored) {
+        self.asked = plus(self.asked, stored.asked);
+        if !stored.restored {
+            self.count(stored.reason, stored.amount, stored.of);
         }
-        None => credited,
-    };
-    let own = match claw.reason {
-        Reason::Refund => share.saturating_sub(earlier.refunds),
-        Reason::Dispute => share,
-    };
-    own.min(credited.saturating_sub(earlier.all))
+    }
+
+    /// Adds what is new; answers what is to be taken for it beside what was asked before.
+    pub fn ask(&mut self, claw: &ClawBack) -> Flux {
+        self.count(claw.reason, claw.amount, claw.of);
+        let more = self.due().saturating_sub(self.asked);
+        self.asked = plus(self.asked, more);
+        more
+    }
+
+    /// What was asked and is no longer due, now that a dispute is won.
+    pub fn surplus(&self) -> Flux {
+        self.asked.saturating_sub(self.due())
+    }
+
+    fn due(&self) -> Flux {
+        plus(self.refunded, self.disputed).min(self.credited)
+    }
+
+    fn count(&mut self, reason: Reason, amount: i64, of: Option<i64>) {
+        let share = match of.or(self.paid).filter(|whole| *whole > 0) {
+            Some(whole) => {
+                let amount = i128::from(amount.clamp(0, whole));
+                let share = i128::from(self.credited.get()) * amount / i128::from(whole);
+                Flux::saturating(i64::try_from(share).unwrap_or(i64::MAX))
+            }
+            None => self.credited,
+        };
+        match reason {
+            Reason::Refund => self.refunded = self.refunded.max(share),
+            Reason::Dispute => self.disputed = plus(self.disputed, share),
+        }
+    }
+}
+
+fn plus(one: Flux, other: Flux) -> Flux {
+    Flux::saturating(one.get().saturating_add(other.get()))
 }
 
 /// A user's locked row, what they owe, and the entries written so far in this transaction.
@@ -244,12 +305,12 @@ impl Books {
         taken
     }
 
-    /// Undoes a clawback of `asked`: what of it is still owed is forgiven, the rest is given back. Answers the amount
-    /// to be credited.
-    pub fn forgive(&mut self, asked: Flux, taken: Flux) -> Flux {
-        let forgiven = self.owed.min(asked.saturating_sub(taken));
+    /// Undoes `back` of a clawback that left `unpaid` owed: what of it is still owed is forgiven, the rest is given
+    /// back. Answers the amount to be credited.
+    pub fn forgive(&mut self, back: Flux, unpaid: Flux) -> Flux {
+        let forgiven = self.owed.min(unpaid).min(back);
         self.owed = self.owed.saturating_sub(forgiven);
-        asked.saturating_sub(forgiven)
+        back.saturating_sub(forgiven)
     }
 
     fn push(
@@ -324,14 +385,31 @@ mod tests {
 
     #[test]
     fn partial_refunds_are_floored_as_a_running_sum_and_stop_at_the_whole() {
-        let earlier = |refunds, all| Earlier { refunds: flux(refunds), all: flux(all) };
-        let due = |reason, amount, earlier| due(&claw(reason, amount), flux(500), None, earlier).get();
-        assert_eq!(due(Reason::Refund, 100, Earlier::default()), 166);
-        assert_eq!(due(Reason::Refund, 250, earlier(166, 166)), 250);
-        assert_eq!(due(Reason::Refund, 100, earlier(416, 416)), 0);
-        assert_eq!(due(Reason::Dispute, 300, earlier(166, 166)), 334);
-        assert_eq!(due(Reason::Refund, 100, earlier(0, 500)), 0);
-        assert_eq!(due(Reason::Refund, 900, Earlier::default()), 500);
+        use Reason::{Dispute, Refund};
+        for (claws, last) in [
+            (&[(Refund, 100)][..], 166),
+            (&[(Refund, 100), (Refund, 250)], 250),
+            (&[(Refund, 100), (Refund, 250), (Refund, 100)], 0),
+            (&[(Refund, 100), (Dispute, 300)], 334),
+            (&[(Dispute, 300), (Refund, 100)], 0),
+            (&[(Refund, 900)], 500),
+        ] {
+            let mut returns = Returns::of(flux(500), None);
+            let asked: Vec<_> = claws.iter().map(|(reason, amount)| returns.ask(&claw(*reason, *amount))).collect();
+            assert_eq!(asked.last(), Some(&flux(last)), "{claws:?}");
+        }
+    }
+
+    #[test]
+    fn a_dispute_that_is_won_frees_only_what_no_refund_stands_for() {
+        let stored =
+            |reason, amount, restored, asked| Stored { reason, amount, of: Some(300), restored, asked: flux(asked) };
+        for (refund, asked, freed) in [(300, 0, 0), (100, 0, 334), (0, 0, 500), (250, 416, 84)] {
+            let mut returns = Returns::of(flux(500), None);
+            returns.know(&stored(Reason::Dispute, 300, true, 500 - asked));
+            returns.know(&stored(Reason::Refund, refund, false, asked));
+            assert_eq!(returns.surplus(), flux(freed), "{refund}");
+        }
     }
 
     #[test]
@@ -352,7 +430,7 @@ mod tests {
     fn a_won_dispute_gives_back_exactly_what_it_took() {
         let mut books = books(300);
         let taken = books.claw_back(&claw(Reason::Dispute, 300), flux(500), DateTime::UNIX_EPOCH);
-        assert_eq!(books.forgive(flux(500), taken), flux(300));
+        assert_eq!(books.forgive(flux(500), flux(500).saturating_sub(taken)), flux(300));
         assert_eq!(books.owed, Flux::ZERO);
     }
 
