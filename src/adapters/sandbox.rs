@@ -15,9 +15,6 @@ use crate::ports::llm::{LlmUpstream, UpstreamAnswer, UpstreamCall};
 use crate::ports::runtime::Clock;
 use crate::ports::upstream::UpstreamError;
 
-/// What a routing document names as `baseURL` to get the sandbox.
-pub const SANDBOX_BASE_URL: &str = "sandbox://local";
-
 /// The name of the sandbox wherever a model is named.
 pub const SANDBOX_MODEL: &str = "sandbox";
 
@@ -201,6 +198,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::core::model::llm::SANDBOX_URL;
     use crate::core::model::secret::Secret;
     use crate::ports::mocks::{MockClock, MockLlmUpstream};
     use crate::ports::upstream::Patience;
@@ -214,7 +212,7 @@ mod tests {
     fn call(body: &Value) -> UpstreamCall {
         let long = Duration::from_secs(60);
         UpstreamCall {
-            url: format!("{SANDBOX_BASE_URL}/chat/completions"),
+            url: format!("{SANDBOX_URL}/chat/completions"),
             authorization: Secret::new("Bearer none"),
             body: Bytes::from(body.to_string()),
             patience: Patience { head: long, first_byte: long, idle: long, total: long },

@@ -8,8 +8,7 @@ use poem::web::Data;
 use poem::{Endpoint, EndpointExt, IntoResponse, Response};
 use poem_openapi::param::Header;
 use poem_openapi::payload::{Json, Payload};
-use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
-use poem_openapi::types::Type;
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
 use poem_openapi::{ApiResponse, OpenApi};
 
 use super::auth::SignedIn;
@@ -17,7 +16,7 @@ use super::error::ApiError;
 use super::middleware::limit_calls::limit_calls;
 use super::openai::{ChatCompletion, ChatCompletionChunk, ChatCompletionRequest, Model, ModelList};
 use super::payload::{EventBytes, Raw, RawJson};
-use super::spec::Tag;
+use super::spec::{Tag, header};
 use crate::core::App;
 use crate::core::error::{Code, Error};
 use crate::core::llm::{Completion, CompletionCall};
@@ -182,15 +181,5 @@ impl ApiResponse for CompletionAnswer {
     fn register(registry: &mut Registry) {
         WholeAnswer::register(registry);
         StreamedAnswer::register(registry);
-    }
-}
-
-fn header<T: Type>(name: &str, description: &str) -> MetaHeader {
-    MetaHeader {
-        name: name.to_owned(),
-        description: Some(description.to_owned()),
-        required: false,
-        deprecated: false,
-        schema: T::schema_ref(),
     }
 }

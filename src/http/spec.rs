@@ -1,5 +1,7 @@
 //! The API description and the page that shows it.
 
+use poem_openapi::registry::MetaHeader;
+use poem_openapi::types::Type;
 use poem_openapi::{LicenseObject, OpenApi, OpenApiService, ServerObject, Tags};
 use serde_json::{Map, Value};
 
@@ -143,6 +145,17 @@ fn bare_references(members: &mut Map<String, Value>) {
     const SHAPES: [&str; 6] = ["$ref", "type", "properties", "allOf", "anyOf", "oneOf"];
     if let Some(parts) = members.get_mut("allOf").and_then(Value::as_array_mut) {
         parts.retain(|part| SHAPES.iter().any(|shape| part.get(shape).is_some()));
+    }
+}
+
+/// A header of an answer, as the description tells it.
+pub(super) fn header<T: Type>(name: &str, description: &str) -> MetaHeader {
+    MetaHeader {
+        name: name.to_owned(),
+        description: Some(description.to_owned()),
+        required: false,
+        deprecated: false,
+        schema: T::schema_ref(),
     }
 }
 

@@ -9,8 +9,8 @@ use poem::web::Data;
 use poem::{Body, Endpoint, EndpointExt, IntoResponse, Response};
 use poem_openapi::param::Query;
 use poem_openapi::payload::{Binary, Json, Payload};
-use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
-use poem_openapi::types::{Any, Example, Type};
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::types::{Any, Example};
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,7 @@ use super::auth::SignedIn;
 use super::error::ApiError;
 use super::middleware::limit_calls::limit_calls;
 use super::payload::Raw;
-use super::spec::Tag;
+use super::spec::{Tag, header};
 use crate::core::App;
 use crate::core::model::ids::RequestId;
 use crate::core::model::limits::{AUDIO_CATALOG, AUDIO_SPEECH};
@@ -178,16 +178,6 @@ impl ApiResponse for SpeechAnswer {
     }
 
     fn register(_registry: &mut Registry) {}
-}
-
-fn header<T: Type>(name: &str, description: &str) -> MetaHeader {
-    MetaHeader {
-        name: name.to_owned(),
-        description: Some(description.to_owned()),
-        required: false,
-        deprecated: false,
-        schema: T::schema_ref(),
-    }
 }
 
 impl From<Voices> for VoiceList {

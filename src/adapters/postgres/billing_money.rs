@@ -305,9 +305,12 @@ async fn payment(connection: &mut PgConnection, intent: &str) -> Result<Option<P
     }))
 }
 
+/// `request_id, reason, amount, amount_of, restored, asked`.
+type ReturnRow = (String, String, i64, Option<i64>, bool, Option<i64>);
+
 /// What is taken back of a payment so far.
 async fn returns(connection: &mut PgConnection, paid: &Payment, operation: &'static str) -> Result<Returns, Fault> {
-    let rows: Vec<(String, String, i64, Option<i64>, bool, Option<i64>)> = sqlx::query_as(
+    let rows: Vec<ReturnRow> = sqlx::query_as(
         "select request_id, reason, amount, amount_of, restored, asked from stripe_clawback where claim = $1",
     )
     .bind(&paid.claim)

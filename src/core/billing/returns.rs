@@ -36,7 +36,8 @@ impl Billing {
     /// `charge.dispute.funds_withdrawn` tells it (docs.stripe.com/disputes/how-disputes-work).
     pub(super) async fn dispute_opened(&self, event: &PaymentEvent) -> Result<Outcome, Error> {
         let object = &event.object;
-        if object.text("status").is_some_and(|status| status.starts_with("warning_")) {
+        let announced = event.kind == "charge.dispute.created";
+        if announced && object.text("status").is_some_and(|status| status.starts_with("warning_")) {
             return Ok(IGNORED);
         }
         let (Some(dispute), Some(amount)) = (object.text("id"), object.number("amount")) else { return Ok(REJECTED) };

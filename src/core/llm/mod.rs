@@ -40,6 +40,7 @@ use super::model::hold::AdmissionMode;
 use super::model::ids::{RequestId, UserId};
 use super::model::ledger::Flux;
 use super::model::llm::{AUTO_MODEL, ChatBody, Defaults, InvalidBody, Tariff};
+use super::model::request_log::MODEL_CHARS;
 use crate::ports::idempotency::IdempotencyRepo;
 use crate::ports::llm::TokenCounter;
 use crate::ports::runtime::Clock;
@@ -50,9 +51,6 @@ const ANSWER_CAP: usize = 32 << 20;
 
 /// A cached balance this many prices near the threshold is not trusted (contract `gateway.md` §7.1).
 const TRUSTED_DISTANCE: i64 = 10;
-
-/// Longest model id a row or a metric holds, characters; callers may send anything.
-const MODEL_CHARS: usize = 200;
 
 /// Answers chat completions and charges them.
 pub struct Completions {

@@ -3,13 +3,10 @@
 
 use std::time::Duration;
 
-use crate::core::model::llm::{Defaults, KeyEntry, LlmModel, LlmUpstreamEntry};
+use crate::core::model::llm::{Defaults, KeyEntry, LlmModel, LlmUpstreamEntry, SANDBOX_URL};
 
 /// The model id of the built-in engine, in deployments that have it.
 pub const SANDBOX_MODEL: &str = "sandbox";
-
-/// Where the built-in engine is reached: an address only its own adapter understands.
-const SANDBOX_URL: &str = "sandbox://local";
 
 /// Everything a walk needs to know about a model.
 #[derive(Clone, Debug, PartialEq)]

@@ -16,12 +16,9 @@ use crate::core::model::fact::{Fact, InterruptionStage, StreamEnd};
 use crate::core::model::ids::{EntryId, KeyEntryId, LogId, RequestId, UserId};
 use crate::core::model::ledger::{Debit, DebitOutcome, Flux};
 use crate::core::model::llm::{Tariff, Usage};
-use crate::core::model::request_log::{GenerationKind, LoggedRequest};
+use crate::core::model::request_log::{CLIENT_CLOSED, GenerationKind, LoggedRequest, ms_between};
 use crate::ports::journal::Journal;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
-
-/// The status of a row whose client left.
-const CLIENT_CLOSED: u16 = 499;
 
 /// Settles calls; nothing it has begun depends on the client staying.
 #[derive(Clone)]
@@ -373,8 +370,4 @@ pub fn status_of(error: &Error) -> u16 {
 
 fn reported(tokens: Option<u64>) -> Option<i64> {
     tokens.map(|tokens| i64::try_from(tokens).unwrap_or(i64::MAX))
-}
-
-fn ms_between(from: Duration, to: Duration) -> i64 {
-    i64::try_from(to.saturating_sub(from).as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,9 +1,22 @@
 //! One row per call that reached routing (contract `gateway.md` §13).
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 
 use super::ids::{KeyEntryId, LogId, RequestId, UserId};
 use super::ledger::Flux;
+
+/// The status of a row whose client left.
+pub const CLIENT_CLOSED: u16 = 499;
+
+/// Longest model id a row or a metric holds, characters; callers may send anything.
+pub const MODEL_CHARS: usize = 200;
+
+/// Whole milliseconds from one moment of a clock to a later one.
+pub fn ms_between(from: Duration, to: Duration) -> i64 {
+    i64::try_from(to.saturating_sub(from).as_millis()).unwrap_or(i64::MAX)
+}
 
 /// What kind of generation a row tells about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

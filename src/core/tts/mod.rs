@@ -32,14 +32,12 @@ use super::model::config::{DefaultTtsModel, LlmRouterConfig};
 use super::model::fact::Fact;
 use super::model::ids::{RequestId, UserId};
 use super::model::llm::{AUTO_MODEL, RouterConfig};
+use super::model::request_log::MODEL_CHARS;
 use super::model::tts::{SANDBOX_MODEL, SpeechBody, UnusableBody, units};
 use crate::ports::limits::Slots;
 use crate::ports::runtime::Clock;
 use crate::ports::tts::StreamingSpeech;
 use crate::ports::upstream::ByteStream;
-
-/// Longest model id a row or a metric holds, characters; callers may send anything.
-const MODEL_CHARS: usize = 200;
 
 /// Speaks texts and bills them.
 pub struct Speech {

@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::core::model::llm::{Defaults, KeyEntry, TtsModel, TtsUpstreamEntry};
+use crate::core::model::llm::{Defaults, KeyEntry, SANDBOX_URL, TtsModel, TtsUpstreamEntry};
 use crate::core::model::tts::{SANDBOX_MODEL, TtsProvider};
-
-/// Where the built-in engine is reached: an address only its own adapter understands.
-const SANDBOX_URL: &str = "sandbox://local";
 
 /// Everything a walk needs to know about a speech model.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::spoken_error::sanitised;
+use crate::core::model::request_log::MODEL_CHARS;
 use crate::core::model::tts::{Frame, units};
 
 /// Frames and bytes that may wait for the upstream to open (AU-D15).
@@ -27,7 +28,6 @@ const PING: Duration = Duration::from_secs(25);
 const CANCELLED: Option<(u16, &str)> = Some((1000, "session_cancelled"));
 /// The label of a session whose client named no model.
 const NO_MODEL: &str = "streaming-tts";
-const MODEL_CHARS: usize = 200;
 /// A provider's count beyond this many times the text sent, and a little, is not believed.
 const MOST_PER_UNIT: i64 = 4;
 const MOST_BESIDE: i64 = 16;

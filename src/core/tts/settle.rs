@@ -16,14 +16,11 @@ use crate::core::model::fact::{Fact, StreamEnd};
 use crate::core::model::ids::{EntryId, KeyEntryId, LogId};
 use crate::core::model::ledger::Flux;
 use crate::core::model::meter::{MeterReading, MeteredUse};
-use crate::core::model::request_log::{GenerationKind, LoggedRequest};
+use crate::core::model::request_log::{CLIENT_CLOSED, GenerationKind, LoggedRequest, ms_between};
 use crate::core::model::tts::METER;
 use crate::ports::journal::Journal;
 use crate::ports::ledger::UsageMeter;
 use crate::ports::runtime::{Clock, IdSource, Tasks};
-
-/// The status of a row whose client left.
-pub const CLIENT_CLOSED: u16 = 499;
 
 /// Settles speech; nothing it has begun depends on the client staying.
 #[derive(Clone)]
@@ -264,8 +261,4 @@ fn metadata(model: &str) -> Map<String, Value> {
 fn whole(units: i64, admission: &Admission) -> Flux {
     let per = admission.tariff.units_per_flux.max(1);
     Flux::saturating(units / per + i64::from(units % per > 0))
-}
-
-fn ms_between(from: Duration, to: Duration) -> i64 {
-    i64::try_from(to.saturating_sub(from).as_millis()).unwrap_or(i64::MAX)
 }

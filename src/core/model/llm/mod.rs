@@ -17,5 +17,8 @@ pub fn whole(value: &serde_json::Value) -> Option<u64> {
     value.as_u64().or_else(|| number.map(|number| number as u64))
 }
 
+/// Where the built-in engines are reached: an address only their own adapters understand.
+pub const SANDBOX_URL: &str = "sandbox://local";
+
 /// The logical model id that stands for "whatever the operator chose".
 pub const AUTO_MODEL: &str = "auto";
