@@ -281,7 +281,7 @@ impl Step {
                     let wanted = held.min(flux(amount));
                     assert!(
                         matches!(outcome, DebitOutcome::Charged { charged, .. } if charged == wanted),
-                        "{outcome:?} of {held:?}"
+                        "{outcome:?} of {held:?}, round {round}"
                     );
                 }
                 if outcome == DebitOutcome::Refused { known } else { Known::Charged }
@@ -311,7 +311,6 @@ async fn run(world: &World, at: (usize, usize), steps: &[Step]) {
 /// Some tasks, each with some steps, all at once on two fresh users; afterwards the books of everybody are whole. The
 /// same seed makes the same steps.
 async fn schedules(world: &World, seed: u64, rounds: std::ops::Range<usize>) {
-    println!("seed {seed}");
     let mut dice = StdRng::seed_from_u64(seed);
     for round in rounds.clone() {
         let users = [world.rich(format!("u{round}-0"), 40).await, world.rich(format!("u{round}-1"), 15).await];

@@ -107,8 +107,8 @@ async fn a_refunded_subscription_payment_is_taken_back_postgres() {
 #[tokio::test]
 async fn an_invoice_whose_payment_nobody_can_tell_is_credited_and_operators_hear_of_it() {
     let two = |_: &str| Ok(vec!["pi_1".to_owned(), "pi_2".to_owned()]);
-    let payments: [fn(&str) -> Result<Vec<String>, PaymentError>; 3] =
-        [two, |_| Ok(Vec::new()), |_| Err(PaymentError::Missing)];
+    type Answer = fn(&str) -> Result<Vec<String>, PaymentError>;
+    let payments: [Answer; 3] = [two, |_| Ok(Vec::new()), |_| Err(PaymentError::Missing)];
     for payments in payments {
         let story = Story::begins(World::sqlite().await, payments).await;
         assert!(story.hears("subscription invoice paid", "e1", json!({})).await);
