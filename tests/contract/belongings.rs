@@ -11,6 +11,7 @@ use airi_server::ports::providers::ProviderRepo;
 
 use crate::accounts::{account, at};
 use crate::characters::{bare, id, likes, make, seen, user, whole};
+use crate::identity::Sql;
 use crate::providers;
 
 struct World {
@@ -21,35 +22,19 @@ struct World {
     sql: Sql,
 }
 
-enum Sql {
-    Sqlite(sqlx::SqlitePool),
-    #[cfg(feature = "live")]
-    Postgres(sqlx::PgPool),
-}
-
-impl Sql {
-    async fn count(&self, query: &'static str) -> i64 {
-        match self {
-            Self::Sqlite(pool) => sqlx::query_scalar(query).fetch_one(pool).await.unwrap(),
-            #[cfg(feature = "live")]
-            Self::Postgres(pool) => sqlx::query_scalar(query).fetch_one(pool).await.unwrap(),
+/// From now on the last step of an erasure fails.
+async fn refuse_to_forget(sql: &Sql) {
+    match sql {
+        Sql::Sqlite(pool) => {
+            let trigger = "CREATE TRIGGER refuse BEFORE DELETE ON user BEGIN SELECT RAISE(ABORT, 'no'); END";
+            sqlx::raw_sql(trigger).execute(pool).await.unwrap();
         }
-    }
-
-    /// From now on the last step of an erasure fails.
-    async fn refuse_to_forget(&self) {
-        match self {
-            Self::Sqlite(pool) => {
-                let trigger = "CREATE TRIGGER refuse BEFORE DELETE ON user BEGIN SELECT RAISE(ABORT, 'no'); END";
-                sqlx::raw_sql(trigger).execute(pool).await.unwrap();
-            }
-            #[cfg(feature = "live")]
-            Self::Postgres(pool) => {
-                let trigger = r#"
-                    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END';
-                    CREATE TRIGGER refuse BEFORE DELETE ON "user" FOR EACH ROW EXECUTE FUNCTION refuse()"#;
-                sqlx::raw_sql(trigger).execute(pool).await.unwrap();
-            }
+        #[cfg(feature = "live")]
+        Sql::Postgres(pool) => {
+            let trigger = r#"
+                CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''no''; END';
+                CREATE TRIGGER refuse BEFORE DELETE ON "user" FOR EACH ROW EXECUTE FUNCTION refuse()"#;
+            sqlx::raw_sql(trigger).execute(pool).await.unwrap();
         }
     }
 }
@@ -107,7 +92,7 @@ async fn nothing_of_an_erased_person_is_left_but_the_marks_of_others(world: &Wor
 
 async fn an_erasure_that_fails_changes_nothing(world: &World) {
     somebody(world).await;
-    world.sql.refuse_to_forget().await;
+    refuse_to_forget(&world.sql).await;
     assert!(world.erasures.erase(&erasure()).await.is_err());
     assert!(world.accounts.find(&UserId::new("gone")).await.unwrap().is_some());
     assert!(seen(world.characters.as_ref(), "mine").await.is_some());

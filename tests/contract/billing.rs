@@ -5,6 +5,7 @@ mod gateway;
 mod journeys;
 mod prices;
 mod returns;
+mod signatures;
 mod stops;
 mod world;
 

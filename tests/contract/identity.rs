@@ -23,7 +23,8 @@ struct World {
     sql: Sql,
 }
 
-enum Sql {
+/// A database past its ports.
+pub(crate) enum Sql {
     Sqlite(sqlx::SqlitePool),
     #[cfg(feature = "live")]
     Postgres(sqlx::PgPool),
@@ -39,7 +40,7 @@ impl Sql {
         }
     }
 
-    async fn count(&self, query: &'static str) -> i64 {
+    pub(crate) async fn count(&self, query: &'static str) -> i64 {
         match self {
             Self::Sqlite(pool) => sqlx::query_scalar(query).fetch_one(pool).await.unwrap(),
             #[cfg(feature = "live")]
